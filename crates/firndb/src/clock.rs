@@ -1,0 +1,101 @@
+//! Time and seeds, real or simulated: a test is a pure function of its seed.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Where the engine takes time and randomness from.
+///
+/// ```
+/// use firndb::{Clock, ManualClock};
+/// let clock = ManualClock::new(7);
+/// clock.advance(std::time::Duration::from_secs(3));
+/// assert_eq!(clock.monotonic_micros(), 3_000_000);
+/// ```
+pub trait Clock: Send + Sync + Debug + 'static {
+    /// Microseconds since some fixed moment; never goes backwards.
+    fn monotonic_micros(&self) -> u64;
+    /// Seconds since 1970-01-01 UTC.
+    fn unix_seconds(&self) -> u64;
+    /// Sleeps; a simulated clock only moves forward.
+    fn sleep(&self, duration: Duration);
+    /// 64 unpredictable bits (of the seed, in a simulation).
+    fn random(&self) -> u64;
+}
+
+/// The machine's own clock and randomness.
+#[derive(Debug)]
+pub struct SystemClock {
+    start: std::time::Instant,
+    draws: AtomicU64,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        SystemClock { start: std::time::Instant::now(), draws: AtomicU64::new(0) }
+    }
+}
+
+impl Clock for SystemClock {
+    fn monotonic_micros(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn random(&self) -> u64 {
+        // std seeds each `RandomState` from the operating system; hashing a counter with it gives fresh bits.
+        use std::hash::{BuildHasher, Hasher};
+        let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+        hasher.write_u64(self.draws.fetch_add(1, Ordering::Relaxed));
+        hasher.finish()
+    }
+}
+
+/// A clock that stands still until it is moved, with a seeded random sequence (SplitMix64).
+#[derive(Debug)]
+pub struct ManualClock {
+    micros: AtomicU64,
+    state: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock at time 0 whose randomness comes from `seed`.
+    pub fn new(seed: u64) -> Self {
+        ManualClock { micros: AtomicU64::new(0), state: AtomicU64::new(seed) }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        // Relaxed: the clock orders nothing but itself.
+        self.micros.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn monotonic_micros(&self) -> u64 {
+        self.micros.load(Ordering::Relaxed)
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        1_700_000_000 + self.monotonic_micros() / 1_000_000
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
+    }
+
+    fn random(&self) -> u64 {
+        let mut z = self.state.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}

@@ -1,0 +1,11 @@
+//! What bytes mean everywhere: internal keys, comparators, varints, checksums, compression, file names.
+//!
+//! Source: RocksDB `db/dbformat.h`, `util/coding.h`, `table/format.h`; every layout is described beside its code.
+
+pub(crate) mod checksum;
+pub(crate) mod coding;
+pub(crate) mod comparator;
+pub(crate) mod compression;
+pub(crate) mod file_name;
+pub(crate) mod key;
+pub(crate) mod xxph3;

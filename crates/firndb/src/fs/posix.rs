@@ -1,0 +1,4 @@
+//! (being written)
+/// x
+#[derive(Debug)]
+pub struct PosixFs;

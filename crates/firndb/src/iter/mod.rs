@@ -1,0 +1,34 @@
+//! Iterators over internal keys, and the rule of what may be dropped.
+//!
+//! Every sorted run (memtable, table, level) is an [`InternalIterator`]; merging and compaction are generic over it,
+//! so that no call per key is virtual.
+
+use crate::error::Result;
+
+pub(crate) mod compaction_iter;
+pub(crate) mod merging;
+
+/// A cursor over internal keys in their order.
+///
+/// Moving can fail, and an error is never the end: after `Err` the iterator is not valid, and the caller reports the
+/// error. `key` and `value` may be called only while `valid()`, and are good until the next move.
+pub(crate) trait InternalIterator {
+    /// True while on an entry.
+    fn valid(&self) -> bool;
+    /// To the first entry.
+    fn seek_to_first(&mut self) -> Result<()>;
+    /// To the last entry.
+    fn seek_to_last(&mut self) -> Result<()>;
+    /// To the first entry at or after the internal key `target`.
+    fn seek(&mut self, target: &[u8]) -> Result<()>;
+    /// To the last entry at or before the internal key `target`.
+    fn seek_for_prev(&mut self, target: &[u8]) -> Result<()>;
+    /// To the next entry; needs `valid()`.
+    fn next(&mut self) -> Result<()>;
+    /// To the entry before; needs `valid()`.
+    fn prev(&mut self) -> Result<()>;
+    /// The internal key; at least 8 bytes long.
+    fn key(&self) -> &[u8];
+    /// The value.
+    fn value(&self) -> &[u8];
+}
