@@ -16,7 +16,7 @@ use crate::error::Result;
 pub(crate) mod memory;
 pub(crate) mod posix;
 
-pub use memory::{CrashPolicy, Fault, FsOp, MemoryFs};
+pub use memory::{CrashPolicy, Fault, FaultEffect, FsOp, Hazard, HazardKind, LoggedOp, MemoryFs};
 pub use posix::PosixFs;
 
 /// How a file is made.
