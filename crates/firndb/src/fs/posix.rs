@@ -442,3 +442,107 @@ fn lock_holder(file: &File) -> Option<i32> {
     let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock) };
     (answer == 0 && lock.l_pid > 0).then_some(lock.l_pid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary directory")
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("stat").mode() & 0o777
+    }
+
+    #[test]
+    fn new_databases_are_private_and_old_ones_keep_their_mode() {
+        let (fs, scratch) = (PosixFs::new(), scratch());
+        let dir = scratch.path().join("a/b");
+        fs.create_dir_all(&dir).expect("create the directory");
+        assert_eq!((mode_of(&dir), mode_of(&scratch.path().join("a"))), (0o700, 0o700));
+        fs.create(&dir.join("CURRENT"), CreateMode::New).expect("create");
+        assert_eq!(mode_of(&dir.join("CURRENT")), 0o600);
+        std::fs::set_permissions(dir.join("CURRENT"), std::fs::Permissions::from_mode(0o640)).expect("chmod");
+        fs.create(&dir.join("1.sst"), CreateMode::New).expect("create");
+        assert_eq!(mode_of(&dir.join("1.sst")), 0o640);
+        fs.create_dir_all(&dir.join("CURRENT")).unwrap_err();
+    }
+
+    #[test]
+    fn links_and_pipes_are_refused() {
+        let (fs, scratch) = (PosixFs::new(), scratch());
+        let (target, link, pipe) = (scratch.path().join("t"), scratch.path().join("l"), scratch.path().join("p"));
+        fs.create(&target, CreateMode::New).expect("create");
+        std::os::unix::fs::symlink(&target, &link).expect("link");
+        fs.open_random(&link).unwrap_err();
+        fs.create(&link, CreateMode::Truncate).unwrap_err();
+        fs.lock(&link).unwrap_err();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+        fs.open_random(&pipe).unwrap_err();
+        assert!(fs.open_random(&scratch.path().join("none")).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn what_is_appended_is_read_and_reserving_space_leaves_nothing_behind() {
+        let (fs, scratch) = (PosixFs::new(), scratch());
+        let path = scratch.path().join("f");
+        let file = fs.create(&path, CreateMode::New).expect("create");
+        fs.create(&path, CreateMode::New).unwrap_err();
+        file.allocate(1 << 20);
+        file.append(b"hello ").expect("append");
+        file.append(b"world").expect("append");
+        file.sync_data().expect("sync");
+        assert_eq!((file.size(), fs.file_size(&path).expect("stat")), (11, 11));
+        drop(file);
+        assert!(std::fs::metadata(&path).expect("stat").blocks() * 512 < 1 << 20);
+        let file = fs.open_random(&path).expect("open");
+        let (mut one, mut two) = ([0; 5], [0; 9]);
+        let mut requests = [
+            ReadRequest { offset: 0, buffer: &mut one, filled: 0 },
+            ReadRequest { offset: 6, buffer: &mut two, filled: 0 },
+        ];
+        file.read_many(&mut requests).expect("read");
+        assert_eq!((requests[0].filled, requests[1].filled), (5, 5));
+        assert_eq!((&one, &two[..5]), (b"hello", &b"world"[..]));
+        assert!(fs.free_space(&path).expect("statvfs") > 0);
+    }
+
+    #[test]
+    fn the_lock_excludes_other_handles_and_other_processes() {
+        let (fs, scratch) = (PosixFs::new(), scratch());
+        let path = scratch.path().join("LOCK");
+        let held = fs.lock(&path).expect("lock");
+        let error = fs.lock(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+        // Another open file description is what another process would have.
+        let other = OpenOptions::new().read(true).write(true).open(&path).expect("open");
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            set_lock(&other, libc::F_SETLK).expect_err("RocksDB's lock is excluded");
+            drop(other);
+            let other = OpenOptions::new().read(true).write(true).open(&path).expect("open");
+            set_lock(&other, libc::F_OFD_SETLK).expect_err("closing a second descriptor did not unlock");
+        }
+        drop(held);
+        fs.lock(&path).expect("lock again");
+    }
+
+    #[test]
+    fn listing_tells_files_from_directories() {
+        let (fs, scratch) = (PosixFs::new(), scratch());
+        fs.create_dir_all(&scratch.path().join("d")).expect("create");
+        fs.create(&scratch.path().join("f"), CreateMode::New).expect("create");
+        let mut found = fs.list(scratch.path()).expect("list");
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        let expected = [("d", true), ("f", false)].map(|(name, is_dir)| DirEntry { name: name.to_owned(), is_dir });
+        assert_eq!(found, expected);
+        fs.remove_dir(&scratch.path().join("d")).expect("remove");
+        fs.rename(&scratch.path().join("f"), &scratch.path().join("g")).expect("rename");
+        fs.hard_link(&scratch.path().join("g"), &scratch.path().join("h")).expect("link");
+        fs.remove_file(&scratch.path().join("g")).expect("remove");
+        assert!(fs.exists(&scratch.path().join("h")).expect("stat"));
+        fs.sync_dir(scratch.path()).expect("sync");
+    }
+}

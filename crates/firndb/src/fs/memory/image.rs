@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::{Dir, DirId, EntryOp, FileNode, FileState, Node, State};
+use super::state::{Dir, DirId, EntryOp, FileNode, FileState, Node, State};
 use crate::sync::Arc;
 
 /// Which of the unsynced work survives a power loss.
@@ -131,7 +131,11 @@ impl ImageMaker<'_> {
             oldest = dir.pending.first().map_or(oldest, |(op, _)| oldest.min(*op));
             for node in dir.entries.values() {
                 if let Node::File(file) = node {
-                    oldest = file.state.lock().pending.first().map_or(oldest, |append| oldest.min(append.op));
+                    let file = file.state.lock();
+                    oldest = file.pending.first().map_or(oldest, |append| oldest.min(append.op));
+                    if file.before_truncation.is_some() {
+                        oldest = oldest.min(file.truncated_at);
+                    }
                 }
             }
         }

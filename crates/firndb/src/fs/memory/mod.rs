@@ -19,20 +19,20 @@
 
 mod fault;
 mod image;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 pub use fault::{Fault, FaultEffect, FsOp};
 pub use image::CrashPolicy;
 
+use self::state::{Dir, DirId, EntryOp, FileNode, FileState, Node, State, file_name, make_file, names, os_error};
 use super::{CreateMode, DirEntry, FileLock, Fs, RandomAccessFile, WritableFile};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// What the error of an operation after the crash point says; see [`MemoryFs::is_crash`].
@@ -120,300 +120,6 @@ impl Shared {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct DirId(u64);
-
-impl DirId {
-    const ROOT: DirId = DirId(0);
-}
-
-#[derive(Debug, Clone)]
-enum Node {
-    File(Arc<FileNode>),
-    Dir(DirId),
-}
-
-#[derive(Debug, Clone)]
-enum EntryOp {
-    Set(Arc<str>, Node),
-    Remove(Arc<str>),
-    Rename(Arc<str>, Arc<str>, Node),
-}
-
-#[derive(Debug, Clone, Default)]
-struct Dir {
-    /// What processes see.
-    entries: BTreeMap<Arc<str>, Node>,
-    /// What survives a power loss for certain.
-    durable: BTreeMap<Arc<str>, Node>,
-    /// What leads from `durable` to `entries`, each with the number of its operation.
-    pending: Vec<(u64, EntryOp)>,
-}
-
-/// A file, whatever its names; open handles keep it.
-#[derive(Debug, Default)]
-struct FileNode {
-    state: Mutex<FileState>,
-    /// How many names it has now. Without one, its bytes no longer count as used space.
-    links: AtomicU32,
-}
-
-#[derive(Debug, Default)]
-struct FileState {
-    /// The content is `bytes[..len]`; shared with crash images until someone writes.
-    bytes: Arc<Vec<u8>>,
-    len: usize,
-    /// The length of the durable prefix.
-    synced: usize,
-    /// The appends after it, oldest first.
-    pending: Vec<Append>,
-    /// Ranges that a failed sync dropped: readable until the power goes, zeroes afterwards.
-    dropped: Vec<Range<usize>>,
-    /// The durable content from before an unsynced truncation.
-    before_truncation: Option<(Arc<Vec<u8>>, usize)>,
-    truncated_at: u64,
-    /// An append or a sync failed.
-    failed: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Append {
-    op: u64,
-    end: usize,
-}
-
-impl FileNode {
-    /// A file with one name, all of whose content is durable.
-    fn durable(mut state: FileState) -> FileNode {
-        state.synced = state.len;
-        FileNode { state: Mutex::new(state), links: AtomicU32::new(1) }
-    }
-
-    fn link(&self) {
-        // Relaxed, here and below: link counts change under the file system's lock.
-        self.links.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Takes a name away; the bytes that this frees.
-    fn unlink(&self) -> u64 {
-        match self.links.fetch_sub(1, Ordering::Relaxed) {
-            1 => self.state.lock().len as u64,
-            _ => 0,
-        }
-    }
-
-    fn is_linked(&self) -> bool {
-        self.links.load(Ordering::Relaxed) > 0
-    }
-}
-
-impl FileState {
-    fn content(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    /// The content, to be changed: copied first if an image shares it.
-    fn own_bytes(&mut self) -> &mut Vec<u8> {
-        if Arc::get_mut(&mut self.bytes).is_none() {
-            self.bytes = Arc::new(self.content().to_vec());
-        }
-        let bytes = Arc::get_mut(&mut self.bytes).expect("the bytes have one owner: copied above if not");
-        bytes.truncate(self.len);
-        bytes
-    }
-
-    fn append(&mut self, op: u64, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        self.own_bytes().extend_from_slice(bytes);
-        self.len += bytes.len();
-        self.pending.push(Append { op, end: self.len });
-    }
-
-    fn is_unsynced(&self) -> bool {
-        self.synced < self.len || self.before_truncation.is_some()
-    }
-
-    fn sync(&mut self) {
-        self.synced = self.len;
-        self.pending.clear();
-        self.before_truncation = None;
-    }
-
-    /// A sync that fails, after which the kernel believes the pages are clean.
-    fn drop_dirty(&mut self) {
-        let start = self.dropped.last().map_or(self.synced, |hole| hole.end.max(self.synced));
-        if start < self.len {
-            self.dropped.push(start..self.len);
-        }
-    }
-
-    fn truncate(&mut self, op: u64) {
-        if self.before_truncation.is_none() {
-            let mut before = FileState { bytes: Arc::clone(&self.bytes), len: self.synced, ..FileState::default() };
-            for hole in &self.dropped {
-                let hole = hole.start.min(before.len)..hole.end.min(before.len);
-                if !hole.is_empty() {
-                    before.own_bytes()[hole].fill(0);
-                }
-            }
-            self.before_truncation = Some((before.bytes, before.len));
-            self.truncated_at = op;
-        }
-        self.bytes = Arc::default();
-        self.len = 0;
-        self.synced = 0;
-        self.pending.clear();
-        self.dropped.clear();
-        self.failed = false;
-    }
-}
-
-#[derive(Debug)]
-struct State {
-    dirs: BTreeMap<DirId, Dir>,
-    next_dir: u64,
-    locks: BTreeSet<PathBuf>,
-    used: u64,
-    capacity: Option<u64>,
-    faults: Vec<Fault>,
-    crash_at: Option<u64>,
-    log: Vec<LoggedOp>,
-    log_reads: bool,
-    lint: bool,
-    hazards: Vec<Hazard>,
-    struck: u64,
-    /// A copy of the counter, made before an image is taken.
-    next_op: u64,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        State {
-            dirs: BTreeMap::from([(DirId::ROOT, Dir::default())]),
-            next_dir: 1,
-            locks: BTreeSet::new(),
-            used: 0,
-            capacity: None,
-            faults: Vec::new(),
-            crash_at: None,
-            log: Vec::new(),
-            log_reads: false,
-            lint: false,
-            hazards: Vec::new(),
-            struck: 0,
-            next_op: 0,
-        }
-    }
-}
-
-impl State {
-    fn after_crash(old: &State, dirs: BTreeMap<DirId, Dir>, used: u64) -> State {
-        State { dirs, next_dir: old.next_dir, used, capacity: old.capacity, lint: old.lint, ..State::default() }
-    }
-
-    fn dir_id(&self, path: &Path) -> io::Result<DirId> {
-        let mut id = DirId::ROOT;
-        for name in names(path)? {
-            id = match self.dirs.get(&id).and_then(|dir| dir.entries.get(name)) {
-                Some(Node::Dir(child)) => *child,
-                Some(Node::File(_)) => return Err(os_error(libc::ENOTDIR)),
-                None => return Err(os_error(libc::ENOENT)),
-            };
-        }
-        Ok(id)
-    }
-
-    fn dir(&self, id: DirId) -> io::Result<&Dir> {
-        self.dirs.get(&id).ok_or_else(|| os_error(libc::ENOENT))
-    }
-
-    fn dir_mut(&mut self, id: DirId) -> io::Result<&mut Dir> {
-        self.dirs.get_mut(&id).ok_or_else(|| os_error(libc::ENOENT))
-    }
-
-    /// The directory and the name of `path`, and what is there.
-    fn locate(&self, path: &Path) -> io::Result<(DirId, Arc<str>, Option<Node>)> {
-        let name = names(path)?.pop().ok_or_else(|| os_error(libc::EINVAL))?;
-        let id = self.dir_id(path.parent().unwrap_or(Path::new("")))?;
-        let node = self.dir(id)?.entries.get(name).cloned();
-        Ok((id, Arc::from(name), node))
-    }
-
-    fn file(&self, path: &Path) -> io::Result<Arc<FileNode>> {
-        match self.locate(path)?.2 {
-            Some(Node::File(file)) => Ok(file),
-            Some(Node::Dir(_)) => Err(os_error(libc::EISDIR)),
-            None => Err(os_error(libc::ENOENT)),
-        }
-    }
-
-    fn set(&mut self, op: u64, id: DirId, name: Arc<str>, node: Node) -> io::Result<()> {
-        self.change(op, id, EntryOp::Set(name, node))
-    }
-
-    fn change(&mut self, op: u64, id: DirId, change: EntryOp) -> io::Result<()> {
-        let dir = self.dir_mut(id)?;
-        change.apply(&mut dir.entries);
-        dir.pending.push((op, change));
-        Ok(())
-    }
-
-    fn unlink(&mut self, node: Option<&Node>) {
-        if let Some(Node::File(file)) = node {
-            self.used -= file.unlink();
-        }
-    }
-
-    /// How many of `wanted` bytes fit.
-    fn room_for(&self, wanted: usize) -> usize {
-        match self.capacity {
-            Some(capacity) => wanted.min(capacity.saturating_sub(self.used).try_into().unwrap_or(usize::MAX)),
-            None => wanted,
-        }
-    }
-
-    fn hazard(&mut self, index: u64, op: FsOp, path: &Path, kind: HazardKind) {
-        self.hazards.push(Hazard { index, op, path: path.to_owned(), kind });
-    }
-
-    /// The names in a directory whose bytes or entry would not survive, without `except`.
-    fn unsynced_names(&self, id: DirId, except: &str) -> Vec<String> {
-        let Ok(dir) = self.dir(id) else { return Vec::new() };
-        let unsynced = |name: &Arc<str>, node: &Node| match (node, dir.durable.get(name)) {
-            (Node::File(file), Some(Node::File(durable))) => {
-                !Arc::ptr_eq(file, durable) || file.state.lock().is_unsynced()
-            }
-            (Node::Dir(_), Some(Node::Dir(_))) => false,
-            _ => true,
-        };
-        let names = dir.entries.iter().filter(|(name, node)| &***name != except && unsynced(name, node));
-        names.map(|(name, _)| name.to_string()).collect()
-    }
-}
-
-fn os_error(number: i32) -> io::Error {
-    io::Error::from_raw_os_error(number)
-}
-
-/// The components of a path; `/db` and `db` are the same.
-fn names(path: &Path) -> io::Result<Vec<&str>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name.to_str().ok_or_else(|| os_error(libc::EINVAL))?),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => return Err(os_error(libc::EINVAL)),
-        }
-    }
-    Ok(names)
-}
-
-fn file_name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or("")
-}
-
 fn flip_a_bit(bytes: &mut [u8], index: u64) {
     if !bytes.is_empty() {
         let bit = image::Dice::new(index).below(bytes.len() as u64 * 8);
@@ -478,7 +184,7 @@ impl MemoryFs {
     }
 
     /// The operations that changed the disk, in order (and the others if [`MemoryFs::log_reads`] says so). Operations
-    /// that a crash or fault stopped are not among them.
+    /// that a crash point stopped are not among them, nor those that a fault stopped, but for appends and syncs.
     pub fn ops(&self) -> Vec<LoggedOp> {
         self.shared.state.lock().log.clone()
     }
@@ -799,26 +505,6 @@ impl Fs for MemoryFs {
             Some(capacity) => Ok(capacity.saturating_sub(state.used)),
             None => Ok(u64::MAX / 2),
         })
-    }
-}
-
-fn make_file(state: &mut State, op: u64, path: &Path, mode: CreateMode) -> io::Result<Arc<FileNode>> {
-    let (id, name, existing) = state.locate(path)?;
-    match (existing, mode) {
-        (Some(Node::Dir(_)), _) => Err(os_error(libc::EISDIR)),
-        (Some(Node::File(_)), CreateMode::New) => Err(os_error(libc::EEXIST)),
-        (Some(Node::File(file)), CreateMode::Truncate) => {
-            let mut inner = file.state.lock();
-            state.used -= inner.len as u64;
-            inner.truncate(op);
-            drop(inner);
-            Ok(file)
-        }
-        (None, _) => {
-            let file = Arc::new(FileNode::durable(FileState::default()));
-            state.set(op, id, name, Node::File(Arc::clone(&file)))?;
-            Ok(file)
-        }
     }
 }
 
