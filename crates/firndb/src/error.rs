@@ -122,7 +122,9 @@ struct Inner {
     cause: Option<Error>,
 }
 
-/// What went wrong. See the [module documentation](self) and [`ErrorKind`].
+/// What went wrong, in one pointer: cheap to clone, so that a background failure can be handed to many callers.
+///
+/// [`Error::kind`] decides what to do about it; the message names place, expectation and finding.
 ///
 /// ```
 /// use firndb::{Error, ErrorKind};

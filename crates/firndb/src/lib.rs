@@ -1,5 +1,9 @@
 //! FirnDB: an embedded LSM key-value engine whose readers never lose their footing, and which speaks RocksDB's files.
+//!
+//! The engine is being built bottom up; see the project's ARCHITECTURE.md for what stands and what does not yet.
+#![expect(dead_code, reason = "the lower rows are written and tested before the rows that call them")]
 
+// Rows of ARCHITECTURE.md, lowest first: a module uses lower rows only.
 mod error;
 mod sync;
 
@@ -10,27 +14,9 @@ mod metrics;
 
 mod fs;
 
-mod cache;
 mod iter;
 
-mod memtable;
-mod table;
-mod wal;
-
-mod version;
-
-mod superversion;
-
-mod compaction;
-mod flush;
-mod read;
-mod write;
-
 mod background;
-mod options;
-mod recovery;
-
-mod db;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};

@@ -1,15 +1,15 @@
-//! Locks, atomics and threads: std normally, loom's under `--cfg loom`.
+//! Locks and atomics: std normally, loom's under `--cfg loom`.
 //!
 //! Everything that blocks or orders memory goes through here, so that a model checker can take its place. The locks
 //! ignore poisoning: a panic in one thread is a bug already reported there, and never a second error for another user.
 
 #[cfg(not(loom))]
-pub(crate) use std::{sync::atomic, thread};
+pub(crate) use std::sync::atomic;
 
 #[cfg(loom)]
-pub(crate) use loom::{sync::atomic, thread};
+pub(crate) use loom::sync::atomic;
 
-pub(crate) use std::sync::{Arc, Weak};
+pub(crate) use std::sync::Arc;
 
 #[cfg(loom)]
 use loom::sync as imp;

@@ -5,9 +5,6 @@
 
 use crate::error::Result;
 
-pub(crate) mod compaction_iter;
-pub(crate) mod merging;
-
 /// A cursor over internal keys in their order.
 ///
 /// Moving can fail, and an error is never the end: after `Err` the iterator is not valid, and the caller reports the
