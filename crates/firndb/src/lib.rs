@@ -16,6 +16,8 @@ mod fs;
 
 mod iter;
 
+mod wal;
+
 mod background;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -1,0 +1,124 @@
+//! Appends logical records to a log.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::{crc32c_parts, mask};
+use crate::fs::WritableFile;
+use crate::sync::Arc;
+
+use super::{BLOCK_LEN, LEGACY_HEADER_LEN, RECORD_BYTES_MAX, RECYCLABLE_HEADER_LEN, kind};
+
+/// One append to the file per record, whatever its fragments; or into a buffer, when buffered.
+///
+/// After a failed append the log's end is unknown, and every later call fails: a log is never appended to again.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    file: Arc<dyn WritableFile>,
+    /// The number that recyclable records carry; `None` writes legacy records.
+    recyclable: Option<u32>,
+    block_offset: usize,
+    buffer: Vec<u8>,
+    is_buffered: bool,
+    failure: Option<Error>,
+}
+
+impl LogWriter {
+    /// A writer at the start of the empty `file`.
+    pub(crate) fn new(file: Arc<dyn WritableFile>, recyclable: Option<u32>) -> LogWriter {
+        LogWriter { file, recyclable, block_offset: 0, buffer: Vec::new(), is_buffered: false, failure: None }
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn WritableFile> {
+        &self.file
+    }
+
+    /// Bytes of the log, those still buffered included.
+    pub(crate) fn size(&self) -> u64 {
+        self.file.size() + self.buffer.len() as u64
+    }
+
+    /// From now on records stay in memory until [`LogWriter::flush_buffer`], or no longer do.
+    pub(crate) fn set_buffered(&mut self, is_buffered: bool) {
+        self.is_buffered = is_buffered;
+    }
+
+    /// Adds a record; on return the operating system has it, unless buffered.
+    pub(crate) fn add_record(&mut self, payload: &[u8]) -> Result<()> {
+        self.check()?;
+        if payload.len() > RECORD_BYTES_MAX {
+            let len = payload.len();
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("a log record of {len} bytes; at most {RECORD_BYTES_MAX} fit"),
+            ));
+        }
+        self.encode(payload);
+        if self.is_buffered { Ok(()) } else { self.flush_buffer() }
+    }
+
+    /// Hands buffered records to the operating system.
+    pub(crate) fn flush_buffer(&mut self) -> Result<()> {
+        self.check()?;
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.file.append(&self.buffer);
+        self.buffer.clear();
+        if let Err(error) = &outcome {
+            self.failure = Some(error.clone());
+        }
+        outcome
+    }
+
+    /// Notes that the file failed elsewhere (a sync): it is not appended to again.
+    pub(crate) fn poison(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.failure {
+            None => Ok(()),
+            Some(error) => Err(error.clone().because(ErrorKind::Io, "the log failed before and is not appended to")),
+        }
+    }
+
+    fn encode(&mut self, mut payload: &[u8]) {
+        let header_len = if self.recyclable.is_some() { RECYCLABLE_HEADER_LEN } else { LEGACY_HEADER_LEN };
+        let mut is_first = true;
+        loop {
+            let left = BLOCK_LEN - self.block_offset;
+            if left < header_len {
+                self.buffer.resize(self.buffer.len() + left, 0);
+                self.block_offset = 0;
+                continue;
+            }
+            let (fragment, rest) = payload.split_at(payload.len().min(left - header_len));
+            let kind = match (is_first, rest.is_empty()) {
+                (true, true) => kind::FULL,
+                (true, false) => kind::FIRST,
+                (false, false) => kind::MIDDLE,
+                (false, true) => kind::LAST,
+            };
+            self.encode_fragment(kind, fragment);
+            self.block_offset += header_len + fragment.len();
+            payload = rest;
+            is_first = false;
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn encode_fragment(&mut self, kind: u8, fragment: &[u8]) {
+        // A fragment is shorter than a block, so its length fits.
+        let length = (fragment.len() as u16).to_le_bytes();
+        let number = self.recyclable.map(u32::to_le_bytes);
+        let kind = if number.is_some() { kind + kind::TO_RECYCLABLE } else { kind };
+        let number: &[u8] = number.as_ref().map_or(&[], |bytes| bytes);
+        let crc = mask(crc32c_parts(&[&[kind], number, fragment]));
+        self.buffer.extend_from_slice(&crc.to_le_bytes());
+        self.buffer.extend_from_slice(&length);
+        self.buffer.push(kind);
+        self.buffer.extend_from_slice(number);
+        self.buffer.extend_from_slice(fragment);
+    }
+}
