@@ -23,6 +23,7 @@ mod background;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};
 pub use format::comparator::{Comparator, KeyOrder};
+pub use format::compression::Compression;
 pub use format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
 pub use fs::*;
 pub use metrics::*;

@@ -5,6 +5,7 @@
 pub(crate) mod checksum;
 pub(crate) mod coding;
 pub(crate) mod comparator;
+pub(crate) mod compression;
 pub(crate) mod file_name;
 pub(crate) mod key;
 pub(crate) mod xxph3;

@@ -1,0 +1,299 @@
+//! Codecs of blocks.
+//!
+//! The type is a byte in each block's trailer. From `format_version` 2 on, every codec but Snappy puts the decompressed
+//! size in front as a varint; that size is checked against a limit before anything is allocated. zlib blocks are raw
+//! deflate streams. Source: RocksDB `util/compression.h`.
+
+#![cfg_attr(
+    not(any(feature = "snappy", feature = "zlib", feature = "lz4", feature = "zstd")),
+    allow(unreachable_code, unused_variables, reason = "a build without any codec only refuses")
+)]
+
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
+
+use super::coding::{Reader, put_varint32};
+
+/// A codec of data and index blocks.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// Blocks as they are. The default, as in RocksDB 11.
+    #[default]
+    None,
+    /// Snappy: fast, about half the size.
+    Snappy,
+    /// Deflate.
+    Zlib,
+    /// bzip2; known by name, neither read nor written by this version.
+    Bzip2,
+    /// LZ4: fast, about half the size.
+    Lz4,
+    /// LZ4 with RocksDB's slower, denser encoder; written here with the fast one, read by the same decoder.
+    Lz4hc,
+    /// Zstandard: slower, about a third of the size.
+    Zstd,
+}
+
+impl Compression {
+    /// The byte in a block's trailer.
+    pub(crate) fn to_byte(self) -> u8 {
+        match self {
+            Compression::None => 0,
+            Compression::Snappy => 1,
+            Compression::Zlib => 2,
+            Compression::Bzip2 => 3,
+            Compression::Lz4 => 4,
+            Compression::Lz4hc => 5,
+            Compression::Zstd => 7,
+        }
+    }
+
+    /// The codec of a trailer's byte; an error names codecs that this version does not know.
+    pub(crate) fn from_byte(byte: u8) -> Result<Compression> {
+        Ok(match byte {
+            0 => Compression::None,
+            1 => Compression::Snappy,
+            2 => Compression::Zlib,
+            3 => Compression::Bzip2,
+            4 => Compression::Lz4,
+            5 => Compression::Lz4hc,
+            7 => Compression::Zstd,
+            6 | 0x40 | 0x80.. => {
+                return Err(Error::new(ErrorKind::NotSupported, format!("compression type {byte:#04x} is not known")));
+            }
+            _ => return Err(bad(CorruptionKind::BadMagic, format!("compression type {byte:#04x} does not exist"))),
+        })
+    }
+
+    /// The name in the property `rocksdb.compression`.
+    pub(crate) fn property(self) -> &'static str {
+        match self {
+            Compression::None => "NoCompression",
+            Compression::Snappy => "Snappy",
+            Compression::Zlib => "Zlib",
+            Compression::Bzip2 => "BZip2",
+            Compression::Lz4 => "LZ4",
+            Compression::Lz4hc => "LZ4HC",
+            Compression::Zstd => "ZSTD",
+        }
+    }
+
+    /// True if this build can write the codec.
+    pub fn is_writable(self) -> bool {
+        match self {
+            Compression::None => true,
+            Compression::Snappy => cfg!(feature = "snappy"),
+            Compression::Zlib => cfg!(feature = "zlib"),
+            Compression::Bzip2 => false,
+            Compression::Lz4 | Compression::Lz4hc => cfg!(feature = "lz4"),
+            Compression::Zstd => cfg!(feature = "zstd"),
+        }
+    }
+}
+
+#[cold]
+fn bad(kind: CorruptionKind, detail: impl Into<String>) -> Error {
+    Error::corrupt(kind, detail)
+}
+
+#[cold]
+fn missing(codec: Compression) -> Error {
+    let name = codec.property();
+    Error::new(ErrorKind::NotSupported, format!("{name} compression is not part of this build (cargo features)"))
+}
+
+/// Compresses `input` into `out` (emptied first); false if it did not shrink by at least an eighth, which means that the
+/// block is better stored as it is.
+pub(crate) fn compress(codec: Compression, input: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    out.clear();
+    let Ok(size) = u32::try_from(input.len()) else { return Ok(false) };
+    if !matches!(codec, Compression::None | Compression::Snappy) {
+        put_varint32(out, size);
+    }
+    match codec {
+        Compression::None => return Ok(false),
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => {
+            out.resize(snap::raw::max_compress_len(input.len()), 0);
+            let len = snap::raw::Encoder::new()
+                .compress(input, out)
+                .map_err(|error| Error::new(ErrorKind::Internal, format!("Snappy: {error}")))?;
+            out.truncate(len);
+        }
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 | Compression::Lz4hc => {
+            let at = out.len();
+            out.resize(at + lz4_flex::block::get_maximum_output_size(input.len()), 0);
+            let len = lz4_flex::block::compress_into(input, &mut out[at..])
+                .map_err(|error| Error::new(ErrorKind::Internal, format!("LZ4: {error}")))?;
+            out.truncate(at + len);
+        }
+        #[cfg(feature = "zlib")]
+        Compression::Zlib => {
+            use std::io::Write;
+            let mut encoder = flate2::write::DeflateEncoder::new(std::mem::take(out), flate2::Compression::default());
+            let written = encoder.write_all(input).and_then(|()| encoder.finish());
+            *out = written.map_err(|error| Error::new(ErrorKind::Internal, format!("zlib: {error}")))?;
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            use structured_zstd::encoding::{CompressionLevel, compress_slice_to_vec};
+            out.extend_from_slice(&compress_slice_to_vec(input, CompressionLevel::Fastest));
+        }
+        #[allow(unreachable_patterns, reason = "which codecs are left depends on the features")]
+        other => return Err(missing(other)),
+    }
+    Ok(out.len() <= input.len() - input.len() / 8)
+}
+
+/// Decompresses a block of `format_version` 2 or later whose trailer has the type `byte`.
+///
+/// # Errors
+/// `Corruption` if the stream is damaged or its size exceeds `limit` bytes (checked before allocating); `NotSupported`
+/// for codecs that this build does not have.
+pub(crate) fn decompress(byte: u8, input: &[u8], limit: usize) -> Result<Vec<u8>> {
+    let codec = Compression::from_byte(byte)?;
+    match codec {
+        Compression::None => Ok(input.to_vec()),
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => {
+            let damaged = |error: snap::Error| bad(CorruptionKind::Malformed, format!("Snappy block: {error}"));
+            let size = checked_size(snap::raw::decompress_len(input).map_err(damaged)?, limit)?;
+            let mut out = vec![0; size];
+            let filled = snap::raw::Decoder::new().decompress(input, &mut out).map_err(damaged)?;
+            exact(out, filled)
+        }
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 | Compression::Lz4hc => {
+            let (size, rest) = sized(input, limit)?;
+            let mut out = vec![0; size];
+            let filled = lz4_flex::block::decompress_into(rest, &mut out)
+                .map_err(|error| bad(CorruptionKind::Malformed, format!("LZ4 block: {error}")))?;
+            exact(out, filled)
+        }
+        #[cfg(feature = "zlib")]
+        Compression::Zlib => {
+            let (size, rest) = sized(input, limit)?;
+            read_exactly(flate2::read::DeflateDecoder::new(rest), size, "zlib")
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            let (size, rest) = sized(input, limit)?;
+            let mut out = vec![0; size];
+            let filled = structured_zstd::decoding::FrameDecoder::new()
+                .decode_all(rest, &mut out)
+                .map_err(|error| bad(CorruptionKind::Malformed, format!("zstd block: {error}")))?;
+            exact(out, filled)
+        }
+        #[allow(unreachable_patterns, reason = "which codecs are left depends on the features")]
+        other => Err(missing(other)),
+    }
+}
+
+fn checked_size(size: usize, limit: usize) -> Result<usize> {
+    match size <= limit {
+        true => Ok(size),
+        false => Err(bad(
+            CorruptionKind::BadLength,
+            format!("a block that claims {size} bytes decompressed; at most {limit} are allowed"),
+        )),
+    }
+}
+
+fn sized(input: &[u8], limit: usize) -> Result<(usize, &[u8])> {
+    let mut reader = Reader::new(input);
+    let size = reader.varint32("decompressed size")? as usize;
+    Ok((checked_size(size, limit)?, reader.rest()))
+}
+
+fn exact(out: Vec<u8>, filled: usize) -> Result<Vec<u8>> {
+    match filled == out.len() {
+        true => Ok(out),
+        false => Err(bad(
+            CorruptionKind::CountMismatch,
+            format!("a block that claims {} bytes decompressed has {filled}", out.len()),
+        )),
+    }
+}
+
+/// Reads a stream that must hold exactly `size` bytes.
+#[cfg(feature = "zlib")]
+fn read_exactly(mut stream: impl std::io::Read, size: usize, name: &str) -> Result<Vec<u8>> {
+    let damaged = |error: std::io::Error| bad(CorruptionKind::Malformed, format!("{name} block: {error}"));
+    let mut out = vec![0; size];
+    stream.read_exact(&mut out).map_err(damaged)?;
+    match stream.read(&mut [0]).map_err(damaged)? {
+        0 => Ok(out),
+        _ => {
+            Err(bad(CorruptionKind::CountMismatch, format!("a {name} block has more than the {size} bytes it claims")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODECS: [Compression; 5] =
+        [Compression::Snappy, Compression::Lz4, Compression::Lz4hc, Compression::Zlib, Compression::Zstd];
+
+    fn text() -> Vec<u8> {
+        (0..400).flat_map(|i| format!("key{i:06}=value{} ", i % 7).into_bytes()).collect()
+    }
+
+    #[test]
+    fn every_codec_of_the_build_round_trips() {
+        for codec in CODECS.into_iter().filter(|codec| codec.is_writable()) {
+            let mut out = Vec::new();
+            assert!(compress(codec, &text(), &mut out).expect("compresses"), "{codec:?}");
+            assert_eq!(decompress(codec.to_byte(), &out, 1 << 20).expect("decompresses"), text(), "{codec:?}");
+            assert_eq!(Compression::from_byte(codec.to_byte()).expect("known"), codec);
+        }
+    }
+
+    #[test]
+    fn a_block_that_hardly_shrinks_is_stored_as_it_is() {
+        let mut state = 1u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 56) as u8
+        })
+        .take(4096)
+        .collect();
+        for codec in CODECS.into_iter().filter(|codec| codec.is_writable()) {
+            assert!(!compress(codec, &noise, &mut Vec::new()).expect("compresses"), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_beyond_the_limit_is_refused_before_it_is_allocated() {
+        for codec in CODECS.into_iter().filter(|codec| codec.is_writable()) {
+            let mut out = Vec::new();
+            compress(codec, &text(), &mut out).expect("compresses");
+            let error = decompress(codec.to_byte(), &out, text().len() - 1).expect_err("too large");
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{codec:?}: {error}");
+        }
+        let claims_4_gib = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0];
+        for codec in CODECS {
+            assert!(decompress(codec.to_byte(), &claims_4_gib, 64 << 20).is_err(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn damaged_streams_are_errors_or_other_bytes_but_never_panics() {
+        for codec in CODECS.into_iter().filter(|codec| codec.is_writable()) {
+            let mut out = Vec::new();
+            compress(codec, &text(), &mut out).expect("compresses");
+            for cut in (0..out.len()).step_by(13) {
+                assert!(decompress(codec.to_byte(), &out[..cut], 1 << 20).is_err(), "{codec:?} cut at {cut}");
+            }
+            for position in 0..out.len() {
+                let mut damaged = out.clone();
+                damaged[position] ^= 0x55;
+                if let Ok(bytes) = decompress(codec.to_byte(), &damaged, 1 << 20) {
+                    assert!(bytes.len() <= 1 << 20);
+                }
+            }
+        }
+    }
+}
