@@ -18,6 +18,8 @@ mod iter;
 
 mod wal;
 
+mod write;
+
 mod background;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -27,3 +29,4 @@ pub use format::compression::Compression;
 pub use format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
 pub use fs::*;
 pub use metrics::*;
+pub use write::batch::WriteBatch;
