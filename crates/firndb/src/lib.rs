@@ -18,6 +18,8 @@ mod iter;
 
 mod wal;
 
+mod version;
+
 mod write;
 
 mod background;
