@@ -16,6 +16,7 @@ mod fs;
 
 mod iter;
 
+mod table;
 mod wal;
 
 mod version;

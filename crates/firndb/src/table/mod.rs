@@ -1,0 +1,3 @@
+//! One SST: filters today; blocks, index, builder and reader build on them.
+
+pub(crate) mod filter;
