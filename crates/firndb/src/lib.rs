@@ -24,6 +24,7 @@ mod version;
 mod write;
 
 mod background;
+mod options;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};
@@ -32,4 +33,5 @@ pub use format::compression::Compression;
 pub use format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
 pub use fs::*;
 pub use metrics::*;
+pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options, WalRecoveryMode};
 pub use write::batch::WriteBatch;
