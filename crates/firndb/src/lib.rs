@@ -21,6 +21,7 @@ mod wal;
 
 mod version;
 
+mod read;
 mod write;
 
 mod background;
@@ -34,4 +35,5 @@ pub use format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
 pub use fs::*;
 pub use metrics::*;
 pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options, WalRecoveryMode};
+pub use read::{Cursor, Iter, ReadOptions, Slice};
 pub use write::batch::WriteBatch;

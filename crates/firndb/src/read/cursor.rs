@@ -1,0 +1,162 @@
+//! The user's cursor: every visible entry of one column family, in both directions, on a view that never moves.
+//!
+//! Flow: `db` -> [`super::view`] -> **[`Cursor`]** -> [`super::visible`] -> the merged runs. The cursor owns its view: the
+//! SuperVersion, the sequence number and the pin in the registry. Dropping it gives up references and marks the pin; the
+//! janitor does the rest.
+
+use std::fmt;
+
+use crate::error::Result;
+
+use super::slice::Slice;
+use super::source::Source;
+use super::view::View;
+use super::visible::VisibleIter;
+
+/// A position among the entries of a column family, for those who count nanoseconds.
+///
+/// A cursor shows the family as it was when the cursor was made (or as of the snapshot in its
+/// [`ReadOptions`](crate::ReadOptions)), whatever is written, flushed, compacted or dropped meanwhile. It owns what it
+/// needs: it may be moved to another thread and may outlive the handle that made it. While it lives it keeps the files and
+/// memtables of its view, and is listed among the pins.
+///
+/// A new cursor stands nowhere. Every move returns whether it now stands on an entry; stepping off an end leaves it
+/// nowhere, and the next seek brings it back. [`Cursor::key`] and [`Cursor::value`] borrow from it until the next move
+/// and copy nothing; [`Cursor::value_slice`] pins the value for longer.
+///
+/// # Errors
+/// Moves fail with [`ErrorKind::Corruption`](crate::ErrorKind::Corruption) or [`ErrorKind::Io`](crate::ErrorKind::Io) if
+/// a block cannot be read, [`ErrorKind::NotSupported`](crate::ErrorKind::NotSupported) on an entry of a kind that this
+/// version cannot resolve, and [`ErrorKind::PinEvicted`](crate::ErrorKind::PinEvicted) after the cursor was ousted. An
+/// error is final: the cursor stands nowhere, and every later move returns the same error, so that it cannot be taken
+/// for the end.
+///
+/// ```
+/// # fn all(mut cursor: firndb::Cursor) -> firndb::Result<()> {
+/// let mut valid = cursor.seek(b"user:")?;
+/// while valid {
+///     println!("{:?} = {:?}", cursor.key(), cursor.value());
+///     valid = cursor.next()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Cursor {
+    entries: VisibleIter<Source>,
+    // Last, so that the pin outlives what it accounts for.
+    view: View,
+}
+
+impl Cursor {
+    /// A cursor over the view, standing nowhere.
+    pub(crate) fn new(view: View) -> Result<Cursor> {
+        let entries = view.entries(view.bounds().clone())?;
+        Ok(Cursor { entries, view })
+    }
+
+    /// True while on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.entries.valid()
+    }
+
+    /// The error that ended the cursor, if one did.
+    pub fn status(&self) -> Result<()> {
+        self.entries.status()
+    }
+
+    /// The key, until the next move.
+    ///
+    /// # Panics
+    /// Unless [`valid`](Cursor::valid).
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.entries.key()
+    }
+
+    /// The value, until the next move.
+    ///
+    /// # Panics
+    /// Unless [`valid`](Cursor::valid).
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.entries.value()
+    }
+
+    /// The key for as long as you like: a copy, since keys are stored without what they share with their neighbours.
+    ///
+    /// # Panics
+    /// Unless [`valid`](Cursor::valid).
+    pub fn key_slice(&self) -> Slice {
+        Slice::copied(self.entries.key())
+    }
+
+    /// The value for as long as you like: pinned where it is, or copied if it is very short.
+    ///
+    /// # Panics
+    /// Unless [`valid`](Cursor::valid).
+    pub fn value_slice(&self) -> Slice {
+        self.entries.value_slice()
+    }
+
+    /// To the first entry.
+    pub fn seek_to_first(&mut self) -> Result<bool> {
+        self.view.seeks += 1;
+        self.entries.seek_to_first(&self.view)
+    }
+
+    /// To the last entry.
+    pub fn seek_to_last(&mut self) -> Result<bool> {
+        self.view.seeks += 1;
+        self.entries.seek_to_last(&self.view)
+    }
+
+    /// To the first entry with a key at or after `key`.
+    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.view.seeks += 1;
+        self.entries.seek(key.as_ref(), &self.view)
+    }
+
+    /// To the last entry with a key at or before `key`.
+    pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.view.seeks += 1;
+        self.entries.seek_for_prev(key.as_ref(), &self.view)
+    }
+
+    /// To the next entry; from nowhere to nowhere.
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "a cursor lends its entries: `Iter` is the `Iterator`")]
+    pub fn next(&mut self) -> Result<bool> {
+        self.view.steps_forward += 1;
+        self.entries.next(&self.view)
+    }
+
+    /// To the entry before; from nowhere to nowhere.
+    #[inline]
+    pub fn prev(&mut self) -> Result<bool> {
+        self.view.steps_back += 1;
+        self.entries.prev(&self.view)
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Cursor");
+        match self.valid() {
+            true => out.field("key", &format_args!("b\"{}\"", self.key().escape_ascii())),
+            false => out.field("status", &self.status()),
+        };
+        out.finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_may_be_sent_and_borrow_nothing() {
+        fn check<T: Send + 'static>() {}
+        check::<Cursor>();
+    }
+}

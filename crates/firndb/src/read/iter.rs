@@ -1,0 +1,198 @@
+//! The cursor as Rust iterators: ranges and prefixes, from both ends.
+//!
+//! Two positions, made when first used, walk towards each other over one view and stop where they meet. Bounds are kept
+//! as they were given: under a user's comparator no "next key" exists. A prefix becomes a range where the order is
+//! bytewise; elsewhere it is the run of keys from `seek(prefix)` to the first that does not start with it.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::{Bound, RangeBounds};
+
+use crate::error::Result;
+use crate::format::comparator::KeyOrder;
+
+use super::slice::Slice;
+use super::source::Source;
+use super::view::View;
+use super::visible::{Bounds, VisibleIter};
+
+/// The entries of a range or prefix as `Result<(key, value)>`, from both ends.
+///
+/// It shows the family as it was when the iterator was made, and owns what it needs: it is `Send + 'static`, and what it
+/// yields may outlive it. While it lives it keeps the files and memtables of its view, and is listed among the pins.
+///
+/// # Errors
+/// An error is never a silent end: it is yielded once, in place of an entry, and after it nothing more comes from
+/// either end. So `for` with `?`, or `collect::<Result<Vec<_>>>()`, miss nothing. The kinds are those of
+/// [`Cursor`](crate::Cursor).
+///
+/// ```
+/// # fn sum(entries: firndb::Iter) -> firndb::Result<usize> {
+/// let mut bytes = 0;
+/// for entry in entries {
+///     let (key, value) = entry?;
+///     bytes += key.len() + value.len();
+/// }
+/// # Ok(bytes)
+/// # }
+/// ```
+pub struct Iter {
+    front: Option<VisibleIter<Source>>,
+    back: Option<VisibleIter<Source>>,
+    bounds: Bounds,
+    /// Under a user's comparator: keys must start with this.
+    prefix: Option<Vec<u8>>,
+    is_done: bool,
+    // Last, so that the pin outlives what it accounts for.
+    view: View,
+}
+
+/// The smallest byte string above every one that starts with `prefix`; none if that is all bytes 255.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xFF)?;
+    let mut after = prefix[..=last].to_vec();
+    after[last] += 1;
+    Some(after)
+}
+
+fn owned<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<Vec<u8>> {
+    bound.map(|key| key.as_ref().to_vec())
+}
+
+impl Iter {
+    /// The entries of `range`, within the bounds of the read options.
+    pub(crate) fn range<K: AsRef<[u8]>>(view: View, range: &impl RangeBounds<K>) -> Iter {
+        let bounds = Bounds { lower: owned(range.start_bound()), upper: owned(range.end_bound()) };
+        Iter::new(view, bounds, None)
+    }
+
+    /// The entries whose keys start with `prefix`, within the bounds of the read options.
+    pub(crate) fn prefix(view: View, prefix: &[u8]) -> Iter {
+        let after = after_prefix(prefix);
+        let (bounds, filter) = match view.order() {
+            KeyOrder::Bytewise => {
+                let upper = after.map_or(Bound::Unbounded, Bound::Excluded);
+                (Bounds { lower: Bound::Included(prefix.to_vec()), upper }, None)
+            }
+            KeyOrder::ReverseBytewise => {
+                let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
+                (Bounds { lower, upper: Bound::Included(prefix.to_vec()) }, None)
+            }
+            KeyOrder::Custom(_) => {
+                (Bounds { lower: Bound::Included(prefix.to_vec()), upper: Bound::Unbounded }, Some(prefix.to_vec()))
+            }
+        };
+        Iter::new(view, bounds, filter)
+    }
+
+    fn new(view: View, bounds: Bounds, prefix: Option<Vec<u8>>) -> Iter {
+        let bounds = bounds.within(view.order(), view.bounds());
+        Iter { front: None, back: None, bounds, prefix, is_done: false, view }
+    }
+
+    fn step_front(&mut self) -> Result<Option<(Slice, Slice)>> {
+        let (front, is_on_entry) = match &mut self.front {
+            Some(front) => {
+                self.view.steps_forward += 1;
+                let is_on_entry = front.next(&self.view)?;
+                (front, is_on_entry)
+            }
+            empty => {
+                self.view.seeks += 1;
+                let front = empty.insert(self.view.entries(self.bounds.clone())?);
+                let is_on_entry = front.seek_to_first(&self.view)?;
+                (front, is_on_entry)
+            }
+        };
+        let has_met = |key: &[u8]| match &self.back {
+            Some(back) => self.view.order().compare(key, back.key()) != Ordering::Less,
+            None => false,
+        };
+        let is_outside = |key: &[u8]| self.prefix.as_ref().is_some_and(|prefix| !key.starts_with(prefix));
+        if !is_on_entry || has_met(front.key()) || is_outside(front.key()) {
+            return Ok(None);
+        }
+        Ok(Some((Slice::copied(front.key()), front.value_slice())))
+    }
+
+    fn step_back(&mut self) -> Result<Option<(Slice, Slice)>> {
+        let (back, is_on_entry) = match &mut self.back {
+            Some(back) => {
+                self.view.steps_back += 1;
+                let is_on_entry = back.prev(&self.view)?;
+                (back, is_on_entry)
+            }
+            empty => {
+                self.view.seeks += 1;
+                if let Some(prefix) = self.prefix.take() {
+                    let end = end_of_prefix(&self.view, self.bounds.clone(), &prefix)?;
+                    if let Some(end) = end {
+                        self.bounds.upper = Bound::Excluded(end);
+                    }
+                    self.prefix = Some(prefix);
+                }
+                let back = empty.insert(self.view.entries(self.bounds.clone())?);
+                let is_on_entry = back.seek_to_last(&self.view)?;
+                (back, is_on_entry)
+            }
+        };
+        let has_met = |key: &[u8]| match &self.front {
+            Some(front) => self.view.order().compare(key, front.key()) != Ordering::Greater,
+            None => false,
+        };
+        if !is_on_entry || has_met(back.key()) {
+            return Ok(None);
+        }
+        Ok(Some((Slice::copied(back.key()), back.value_slice())))
+    }
+
+    /// Whatever ends one end ends both: the other has nothing more to yield, or must not hide an error.
+    #[inline]
+    fn yielded(&mut self, result: Result<Option<(Slice, Slice)>>) -> Option<Result<(Slice, Slice)>> {
+        let item = result.transpose();
+        self.is_done = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+/// The first visible key behind those that start with `prefix`, found by walking over them: a user's comparator need
+/// not tell where they end.
+fn end_of_prefix(view: &View, bounds: Bounds, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut entries = view.entries(bounds)?;
+    let mut is_on_entry = entries.seek_to_first(view)?;
+    while is_on_entry && entries.key().starts_with(prefix) {
+        is_on_entry = entries.next(view)?;
+    }
+    Ok(is_on_entry.then(|| entries.key().to_vec()))
+}
+
+impl Iterator for Iter {
+    type Item = Result<(Slice, Slice)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let result = self.step_front();
+        self.yielded(result)
+    }
+}
+
+impl DoubleEndedIterator for Iter {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.is_done {
+            return None;
+        }
+        let result = self.step_back();
+        self.yielded(result)
+    }
+}
+
+impl FusedIterator for Iter {}
+
+impl fmt::Debug for Iter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("bounds", &self.bounds).field("is_done", &self.is_done).finish_non_exhaustive()
+    }
+}
