@@ -501,3 +501,6 @@ fn lost_its_place() -> Error {
         "an entry found going backward is not found by a seek: keys out of order",
     )
 }
+
+#[cfg(test)]
+mod tests;
