@@ -1,0 +1,188 @@
+//! One level of a version: its files in order, and what is needed to find one fast.
+//!
+//! A lookup bisects a flat array of key prefixes, one cache line for eight files, and compares whole keys only among
+//! files whose prefixes tie. Prefixes decide only under the bytewise order; any other order compares whole keys.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use crate::error::{CorruptionKind, Error, Result};
+use crate::format::comparator::{KeyOrder, prefix_u64};
+use crate::format::key::{FileNumber, user_key};
+use crate::sync::Arc;
+
+use super::TableFile;
+
+/// An immutable, ordered list of files: level 0 newest first, deeper ones by key and without overlaps.
+#[derive(Debug)]
+pub(crate) struct Level {
+    number: usize,
+    files: Vec<Arc<TableFile>>,
+    bytes: u64,
+    /// The prefix of each file's largest user key, in the order of `files`.
+    largest_prefixes: Vec<u64>,
+    /// The files' numbers, ascending.
+    numbers: Vec<FileNumber>,
+}
+
+impl Level {
+    pub(crate) fn empty(number: usize) -> Level {
+        Level { number, files: Vec::new(), bytes: 0, largest_prefixes: Vec::new(), numbers: Vec::new() }
+    }
+
+    /// Puts the files in order and checks them.
+    ///
+    /// # Errors
+    /// `Corruption` if a file's bounds are reversed, a number occurs twice, or files overlap that must not.
+    pub(crate) fn new(number: usize, order: &KeyOrder, mut files: Vec<Arc<TableFile>>) -> Result<Level> {
+        if number == 0 {
+            files.sort_by(|a, b| newest_first(a, b));
+        } else {
+            files.sort_by(|a, b| order.compare_internal(&a.meta.smallest, &b.meta.smallest));
+        }
+        let mut numbers: Vec<FileNumber> = files.iter().map(|file| file.number()).collect();
+        numbers.sort_unstable();
+        let level = Level {
+            number,
+            bytes: files.iter().map(|file| file.meta.size).fold(0, u64::saturating_add),
+            largest_prefixes: files.iter().map(|file| prefix_u64(user_key(&file.meta.largest))).collect(),
+            numbers,
+            files,
+        };
+        level.check(order)?;
+        Ok(level)
+    }
+
+    fn check(&self, order: &KeyOrder) -> Result<()> {
+        let wrong =
+            |detail: String| Err(Error::corrupt(CorruptionKind::Order, format!("level {}: {detail}", self.number)));
+        if let Some(twice) = self.numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+            return wrong(format!("file {} is listed twice", twice[0]));
+        }
+        for file in &self.files {
+            let meta = &file.meta;
+            if order.compare_internal(&meta.smallest, &meta.largest) == Ordering::Greater {
+                return wrong(format!("the smallest key of file {} sorts after its largest", meta.number));
+            }
+            if meta.smallest_seq > meta.largest_seq {
+                return wrong(format!(
+                    "the smallest sequence number of file {} is {}, above its largest, {}",
+                    meta.number, meta.smallest_seq, meta.largest_seq
+                ));
+            }
+        }
+        for pair in self.files.windows(2) {
+            let (a, b) = (&pair[0].meta, &pair[1].meta);
+            if self.number > 0 && order.compare_internal(&a.largest, &b.smallest) != Ordering::Less {
+                return wrong(format!("file {} reaches into file {}", a.number, b.number));
+            }
+        }
+        if self.number == 0 {
+            self.check_epochs(order)?;
+        }
+        Ok(())
+    }
+
+    /// Files of one epoch come from one ingestion or compaction: nothing says which is newer, so they must not overlap.
+    fn check_epochs(&self, order: &KeyOrder) -> Result<()> {
+        for run in self.files.chunk_by(|a, b| a.meta.epoch == b.meta.epoch) {
+            if run.len() < 2 || run[0].meta.epoch == 0 {
+                continue;
+            }
+            let mut sorted: Vec<&Arc<TableFile>> = run.iter().collect();
+            sorted.sort_by(|a, b| order.compare_internal(&a.meta.smallest, &b.meta.smallest));
+            for pair in sorted.windows(2) {
+                let (a, b) = (&pair[0].meta, &pair[1].meta);
+                if order.compare(user_key(&a.largest), user_key(&b.smallest)) != Ordering::Less {
+                    return Err(Error::corrupt(
+                        CorruptionKind::Order,
+                        format!("level 0: files {} and {} of epoch {} overlap", a.number, b.number, a.epoch),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(crate) fn files(&self) -> &[Arc<TableFile>] {
+        &self.files
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The sizes of all files together.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn contains(&self, number: FileNumber) -> bool {
+        self.numbers.binary_search(&number).is_ok()
+    }
+
+    /// The index of the first file whose largest key is at or after `internal_key`; `len()` if there is none. Not for
+    /// level 0. The caller compares with the file's smallest key.
+    #[inline]
+    pub(crate) fn find_file(&self, order: &KeyOrder, internal_key: &[u8]) -> usize {
+        debug_assert!(self.number > 0, "level 0 is not sorted by key");
+        let mut range = 0..self.files.len();
+        if order.is_bytewise() {
+            let prefix = prefix_u64(user_key(internal_key));
+            range.start = self.largest_prefixes.partition_point(|largest| *largest < prefix);
+            // Most often no prefix ties, or one does: then a single whole comparison decides.
+            let ties = self.largest_prefixes[range.start..].iter().take(2).take_while(|largest| **largest == prefix);
+            match ties.count() {
+                0 => return range.start,
+                1 => range.end = range.start + 1,
+                _ => range.end = range.start + self.largest_prefixes[range.start..].partition_point(|l| *l == prefix),
+            }
+        }
+        let before = |file: &Arc<TableFile>| order.compare_internal(&file.meta.largest, internal_key) == Ordering::Less;
+        range.start + self.files[range].partition_point(before)
+    }
+
+    /// The indexes of the files that may hold user keys from `begin` to `end`, both inclusive, `None` for no bound. Not for
+    /// level 0, whose files are in no order of keys.
+    pub(crate) fn overlapping_range(&self, order: &KeyOrder, begin: Option<&[u8]>, end: Option<&[u8]>) -> Range<usize> {
+        debug_assert!(self.number > 0, "level 0 is not sorted by key");
+        let start = begin.map_or(0, |begin| {
+            self.files.partition_point(|file| order.compare(user_key(&file.meta.largest), begin) == Ordering::Less)
+        });
+        let stop = end.map_or(self.files.len(), |end| {
+            self.files.partition_point(|file| order.compare(user_key(&file.meta.smallest), end) != Ordering::Greater)
+        });
+        start..stop.max(start)
+    }
+
+    /// The files that may hold user keys from `begin` to `end`, both inclusive, `None` for no bound; in the level's order.
+    pub(crate) fn overlapping(
+        &self,
+        order: &KeyOrder,
+        begin: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Vec<Arc<TableFile>> {
+        if self.number > 0 {
+            return self.files[self.overlapping_range(order, begin, end)].to_vec();
+        }
+        let overlaps = |file: &&Arc<TableFile>| {
+            !begin.is_some_and(|begin| order.compare(user_key(&file.meta.largest), begin) == Ordering::Less)
+                && !end.is_some_and(|end| order.compare(user_key(&file.meta.smallest), end) == Ordering::Greater)
+        };
+        self.files.iter().filter(overlaps).cloned().collect()
+    }
+}
+
+/// The order of level 0: by epoch; where that ties (files of one job, or of a writer without epochs) as RocksDB 7.8 does.
+fn newest_first(a: &TableFile, b: &TableFile) -> Ordering {
+    let key = |file: &TableFile| (file.meta.epoch, file.meta.largest_seq, file.meta.smallest_seq, file.meta.number);
+    key(b).cmp(&key(a))
+}
