@@ -1,6 +1,6 @@
 //! The version set: every family's current version, kept in MANIFEST.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::clock::Clock;
 use crate::error::Result;
