@@ -14,6 +14,7 @@ mod metrics;
 
 mod fs;
 
+mod cache;
 mod iter;
 
 mod table;
@@ -27,6 +28,7 @@ mod write;
 mod background;
 mod options;
 
+pub use cache::BlockCache;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};
 pub use format::comparator::{Comparator, KeyOrder};

@@ -1,0 +1,248 @@
+//! One byte budget for the blocks of all tables, without a hash table.
+//!
+//! Every table has an array with a slot for each of its blocks, so that a block is found by its number: one load, no
+//! lock, no hash, no shared counter. The cache only knows which slots are filled: a clock hand goes over them when the
+//! budget is exceeded and empties those that were not used since it came by last. Whoever holds a value keeps it;
+//! emptying a slot only gives the cache's own reference back.
+//!
+//! Threads: loads are lock-free; filling and emptying take one lock. Source: the CLOCK algorithm (Corbató 1968).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use crate::metrics::{Statistics, Ticker};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A value that knows how many bytes of memory it takes.
+pub(crate) trait Charge: Send + Sync + 'static {
+    fn charge(&self) -> usize;
+}
+
+/// A byte budget for blocks, shared by all tables of one or several databases.
+///
+/// ```
+/// let cache = firndb::BlockCache::new(64 << 20);
+/// assert_eq!(cache.capacity(), 64 << 20);
+/// assert_eq!(cache.usage(), 0);
+/// ```
+pub struct BlockCache {
+    capacity: AtomicUsize,
+    usage: AtomicUsize,
+    /// Slots in the clock whose table is gone, about.
+    dropped: AtomicUsize,
+    clock: Mutex<Clock>,
+}
+
+impl fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockCache({} of {} bytes)", self.usage(), self.capacity())
+    }
+}
+
+#[derive(Default)]
+struct Clock {
+    /// Filled slots in the order in which the hand comes by; slots of dropped tables are skipped.
+    hand: VecDeque<(Weak<dyn Evict>, u32)>,
+}
+
+trait Evict: Send + Sync {
+    /// Empties a slot unless it was used since the last call; the bytes given back, or `None` if it was used.
+    fn evict(&self, index: u32) -> Option<usize>;
+}
+
+impl BlockCache {
+    /// A cache of at most `capacity` bytes. What readers hold beyond that is theirs.
+    pub fn new(capacity: usize) -> Arc<BlockCache> {
+        Arc::new(BlockCache {
+            capacity: AtomicUsize::new(capacity),
+            usage: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
+            clock: Mutex::new(Clock::default()),
+        })
+    }
+
+    /// The budget in bytes.
+    pub fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in the cache.
+    pub fn usage(&self) -> usize {
+        self.usage.load(Ordering::Relaxed)
+    }
+
+    /// Changes the budget; what is too much goes at the next insertion.
+    pub fn set_capacity(&self, capacity: usize) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    /// Notes a filled slot and makes room.
+    fn admit(&self, owner: Weak<dyn Evict>, index: u32, charge: usize, statistics: &Statistics) {
+        // Relaxed: the sum is exact because every addition has its subtraction; it orders nothing.
+        let mut usage = self.usage.fetch_add(charge, Ordering::Relaxed) + charge;
+        let capacity = self.capacity();
+        let mut clock = self.clock.lock();
+        clock.hand.push_back((owner, index));
+        if self.dropped.load(Ordering::Relaxed) > clock.hand.len() / 2 {
+            self.dropped.store(0, Ordering::Relaxed);
+            clock.hand.retain(|(owner, _)| owner.strong_count() > 0);
+        }
+        // Twice around: the first time only clears marks.
+        let mut steps = 2 * clock.hand.len();
+        while usage > capacity && steps > 0 {
+            steps -= 1;
+            let Some((owner, index)) = clock.hand.pop_front() else { break };
+            let Some(table) = owner.upgrade() else { continue };
+            match table.evict(index) {
+                Some(charge) => {
+                    usage = self.usage.fetch_sub(charge, Ordering::Relaxed) - charge;
+                    statistics.add(Ticker::BlockCacheEvict, 1);
+                }
+                None => clock.hand.push_back((owner, index)),
+            }
+        }
+    }
+}
+
+struct Slot<T> {
+    value: ArcSwapOption<T>,
+    /// Used since the hand came by last.
+    is_used: AtomicBool,
+}
+
+/// The slots of one table.
+pub(crate) struct CachedSlots<T: Charge> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T: Charge> {
+    slots: Box<[Slot<T>]>,
+    cache: Arc<BlockCache>,
+    statistics: Arc<Statistics>,
+}
+
+impl<T: Charge> Evict for Shared<T> {
+    fn evict(&self, index: u32) -> Option<usize> {
+        let slot = self.slots.get(index as usize)?;
+        if slot.is_used.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        Some(slot.value.swap(None).map_or(0, |value| value.charge()))
+    }
+}
+
+impl<T: Charge> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // No lock here: the last reference may be the one that `admit` holds under its lock.
+        for value in self.slots.iter().filter_map(|slot| slot.value.swap(None)) {
+            self.cache.usage.fetch_sub(value.charge(), Ordering::Relaxed);
+            self.cache.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<T: Charge> CachedSlots<T> {
+    /// `count` empty slots.
+    pub(crate) fn new(count: usize, cache: Arc<BlockCache>, statistics: Arc<Statistics>) -> CachedSlots<T> {
+        let slot = |_| Slot { value: ArcSwapOption::const_empty(), is_used: AtomicBool::new(false) };
+        CachedSlots { shared: Arc::new(Shared { slots: (0..count).map(slot).collect(), cache, statistics }) }
+    }
+
+    /// The value of a slot, borrowed. Lock-free.
+    #[inline]
+    pub(crate) fn load(&self, index: usize) -> Option<Guard<Option<Arc<T>>>> {
+        let slot = self.shared.slots.get(index)?;
+        let value = slot.value.load();
+        if value.is_none() {
+            return None;
+        }
+        // A plain load first: the line stays shared between readers once the mark is set.
+        if !slot.is_used.load(Ordering::Relaxed) {
+            slot.is_used.store(true, Ordering::Relaxed);
+        }
+        Some(value)
+    }
+
+    /// True if the slot is filled; leaves no mark of use.
+    pub(crate) fn is_filled(&self, index: usize) -> bool {
+        self.shared.slots.get(index).is_some_and(|slot| slot.value.load().is_some())
+    }
+
+    /// Fills a slot; a value that is larger than the whole cache is not kept.
+    pub(crate) fn insert(&self, index: usize, value: &Arc<T>) {
+        let Some(slot) = self.shared.slots.get(index) else { return };
+        let charge = value.charge();
+        if charge > self.shared.cache.capacity() {
+            return;
+        }
+        let before = slot.value.compare_and_swap(&None::<Arc<T>>, Some(Arc::clone(value)));
+        if before.is_some() {
+            // Another reader was faster.
+            return;
+        }
+        self.shared.statistics.add(Ticker::BlockCacheAdd, 1);
+        let weak: Weak<dyn Evict> = Arc::downgrade(&self.shared) as Weak<dyn Evict>;
+        self.shared.cache.admit(weak, index as u32, charge, &self.shared.statistics);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Bytes(usize);
+
+    impl Charge for Bytes {
+        fn charge(&self) -> usize {
+            self.0
+        }
+    }
+
+    fn slots(cache: &Arc<BlockCache>, count: usize) -> CachedSlots<Bytes> {
+        CachedSlots::new(count, Arc::clone(cache), Arc::new(Statistics::default()))
+    }
+
+    #[test]
+    fn the_budget_holds_over_all_tables_and_used_slots_stay_longer() {
+        let cache = BlockCache::new(1000);
+        let (hot, cold) = (slots(&cache, 10), slots(&cache, 100));
+        hot.insert(0, &Arc::new(Bytes(100)));
+        for index in 0..100 {
+            assert!(hot.load(0).is_some(), "used before every insertion, after {index}");
+            cold.insert(index, &Arc::new(Bytes(100)));
+            assert!(cache.usage() <= 1000, "{}", cache.usage());
+        }
+        assert!((0..100).filter(|index| cold.is_filled(*index)).count() >= 8);
+    }
+
+    #[test]
+    fn a_dropped_table_gives_its_bytes_back_and_pinned_values_stay() {
+        let cache = BlockCache::new(1000);
+        let table = slots(&cache, 4);
+        table.insert(1, &Arc::new(Bytes(300)));
+        let pinned = table.load(1).and_then(|guard| Guard::into_inner(guard)).expect("filled");
+        drop(table);
+        assert_eq!((cache.usage(), pinned.0), (0, 300));
+        let other = slots(&cache, 4);
+        for index in 0..4 {
+            other.insert(index, &Arc::new(Bytes(400)));
+        }
+        assert_eq!(cache.usage(), 800);
+        assert!(cache.clock.lock().hand.len() <= 3, "slots of the dropped table are forgotten");
+    }
+
+    #[test]
+    fn a_value_larger_than_the_cache_and_a_slot_that_does_not_exist_are_not_kept() {
+        let cache = BlockCache::new(10);
+        let table = slots(&cache, 1);
+        table.insert(0, &Arc::new(Bytes(11)));
+        table.insert(7, &Arc::new(Bytes(1)));
+        assert!(table.load(0).is_none() && table.load(7).is_none());
+        assert_eq!(cache.usage(), 0);
+    }
+}

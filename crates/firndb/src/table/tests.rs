@@ -1,0 +1,201 @@
+//! Tables as a whole: what is written is read back, whatever the options; damage is reported, never returned.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::cache::BlockCache;
+use crate::error::Result;
+use crate::format::comparator::KeyOrder;
+use crate::format::compression::Compression;
+use crate::format::key::{
+    ColumnFamilyId, FileNumber, SequenceNumber, ValueKind, internal_key, trailer, trailer_sequence, user_key,
+};
+use crate::fs::{CreateMode, Fs, MemoryFs};
+use crate::iter::InternalIterator;
+use crate::metrics::Statistics;
+
+use super::builder::{BuiltTable, TableBuildContext, TableBuilder, TableConfig};
+use super::filter::KeyHash;
+use super::reader::{TableOpenContext, TableReadOptions, TableReader};
+
+const PATH: &str = "/db/000007.sst";
+
+fn build(fs: &dyn Fs, order: KeyOrder, config: TableConfig, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<BuiltTable> {
+    fs.create_dir_all(Path::new("/db"))?;
+    let context = TableBuildContext {
+        order,
+        family_id: ColumnFamilyId::DEFAULT,
+        family_name: "default".to_owned(),
+        file_number: FileNumber(7),
+        db_id: "41cf9a8c-5f5b-4b3a-8a8c-1d2c3b4a5f60".to_owned(),
+        session_id: "ABCDEFGHIJKLMNOPQRST".to_owned(),
+        oldest_key_time: 5,
+        creation_time: 6,
+    };
+    let mut builder = TableBuilder::new(fs.create(Path::new(PATH), CreateMode::Truncate)?, config, context);
+    for (key, value) in entries {
+        builder.add(key, value)?;
+    }
+    builder.finish()
+}
+
+fn open(fs: &dyn Fs, order: KeyOrder, built: &BuiltTable) -> Result<Arc<TableReader>> {
+    let context = TableOpenContext {
+        path: PATH.into(),
+        number: FileNumber(7),
+        order,
+        cache: BlockCache::new(1 << 20),
+        statistics: Arc::new(Statistics::default()),
+        largest_seq: built.largest_seq,
+        unique_id: built.unique_id,
+        verify_checksums: true,
+    };
+    TableReader::open(fs.open_random(Path::new(PATH))?, built.size, context)
+}
+
+fn collect(table: &Arc<TableReader>, options: TableReadOptions) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut iter = table.iter(options);
+    let mut all = Vec::new();
+    iter.seek_to_first()?;
+    while iter.valid() {
+        all.push((iter.key().to_vec(), iter.value().to_vec()));
+        iter.next()?;
+    }
+    Ok(all)
+}
+
+/// Entries with several versions a key, in order.
+fn entries(order: &KeyOrder, raw: Vec<(Vec<u8>, u64, bool, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut all: Vec<(Vec<u8>, Vec<u8>)> = raw
+        .into_iter()
+        .map(|(key, sequence, is_deletion, value)| {
+            let kind = if is_deletion { ValueKind::Deletion } else { ValueKind::Value };
+            (internal_key(&key, SequenceNumber(sequence), kind as u8), if is_deletion { Vec::new() } else { value })
+        })
+        .collect();
+    all.sort_by(|a, b| order.compare_internal(&a.0, &b.0));
+    all.dedup_by(|a, b| {
+        user_key(&a.0) == user_key(&b.0) && trailer_sequence(trailer(&a.0)) == trailer_sequence(trailer(&b.0))
+    });
+    all
+}
+
+fn config() -> impl Strategy<Value = TableConfig> {
+    let codec = prop::sample::select(vec![
+        Compression::None,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zlib,
+        Compression::Zstd,
+    ]);
+    (codec, 64usize..400, 1usize..20, 1usize..5, prop::option::of(1.0..20.0f64), 2u32..6).prop_map(
+        |(compression, block_size, restart_interval, index_restart_interval, bloom_bits_per_key, format_version)| {
+            TableConfig {
+                block_size,
+                restart_interval,
+                index_restart_interval,
+                compression,
+                bloom_bits_per_key,
+                format_version,
+                ..TableConfig::default()
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_built_is_read_back(
+        config in config(),
+        reverse in any::<bool>(),
+        raw in prop::collection::vec(
+            (prop::collection::vec(prop::sample::select(b"ab\x00\xff".to_vec()), 0..6), 1u64..40, any::<bool>(),
+             prop::collection::vec(any::<u8>(), 0..40)), 1..120),
+    ) {
+        let order = if reverse { KeyOrder::ReverseBytewise } else { KeyOrder::Bytewise };
+        let all = entries(&order, raw);
+        let fs = MemoryFs::new();
+        let built = build(&fs, order.clone(), config, &all).expect("builds");
+        let table = open(&fs, order.clone(), &built).expect("opens");
+        prop_assert_eq!(&collect(&table, TableReadOptions::default()).expect("sound"), &all);
+        prop_assert_eq!(&collect(&table, TableReadOptions { fill_cache: false, read_ahead: 1000, ..Default::default() }).expect("sound"), &all);
+        let counts = table.verify(&mut |_| {}).expect("sound");
+        prop_assert_eq!((counts.entries, &counts.smallest, &counts.largest), (built.entries, &built.smallest, &built.largest));
+        let mut back = table.iter(TableReadOptions::default());
+        back.seek_to_last().expect("sound");
+        for (key, value) in all.iter().rev() {
+            prop_assert_eq!((back.key(), back.value()), (&key[..], &value[..]));
+            back.prev().expect("sound");
+        }
+        prop_assert!(!back.valid());
+        for (key, _) in &all {
+            for snapshot in [0u64, 5, 20, 39, 100] {
+                let snapshot = SequenceNumber(snapshot);
+                let expected = all.iter()
+                    .find(|(k, _)| user_key(k) == user_key(key) && trailer_sequence(trailer(k)) <= snapshot);
+                let hit = table.get(user_key(key), snapshot, &mut KeyHash::default(), &TableReadOptions::default()).expect("sound");
+                prop_assert_eq!(hit.as_ref().map(|hit| (hit.sequence, &*hit.value)),
+                    expected.map(|(k, v)| (trailer_sequence(trailer(k)), &v[..])));
+            }
+            let mut seek = table.iter(TableReadOptions::default());
+            seek.seek(key).expect("sound");
+            prop_assert_eq!(seek.key(), &key[..]);
+            seek.seek_for_prev(key).expect("sound");
+            prop_assert_eq!(seek.key(), &key[..]);
+        }
+    }
+}
+
+#[test]
+fn every_flip_and_every_cut_is_reported_or_changes_nothing() {
+    let fs = MemoryFs::new();
+    let order = KeyOrder::Bytewise;
+    let all: Vec<_> = (0..60u64)
+        .map(|i| (internal_key(format!("key{i:03}").as_bytes(), SequenceNumber(i + 1), 1), vec![i as u8; 20]))
+        .collect();
+    let config = TableConfig { block_size: 200, bloom_bits_per_key: Some(10.0), ..TableConfig::default() };
+    let built = build(&fs, order.clone(), config, &all).expect("builds");
+    let sound = fs.read_whole(Path::new(PATH), 1 << 20).expect("there");
+    let mut reported = 0;
+    for at in 0..sound.len() {
+        let mut flipped = sound.clone();
+        flipped[at] ^= 1 << (at % 8);
+        fs.damage(Path::new(PATH), |bytes| *bytes = flipped.clone()).expect("there");
+        match open(&fs, order.clone(), &built).and_then(|table| collect(&table, TableReadOptions::default())) {
+            Ok(found) => assert_eq!(found, all, "byte {at}"),
+            Err(error) => {
+                reported += 1;
+                assert!(error.to_string().contains("000007.sst"), "byte {at}: {error}");
+            }
+        }
+        if at % 17 == 0 {
+            fs.damage(Path::new(PATH), |bytes| bytes.truncate(at)).expect("there");
+            assert!(open(&fs, order.clone(), &built).is_err());
+        }
+    }
+    assert!(reported * 10 > sound.len() * 9, "{reported} of {} flips reported", sound.len());
+}
+
+#[test]
+fn keys_out_of_order_are_refused() {
+    let fs = MemoryFs::new();
+    let key = internal_key(b"a", SequenceNumber(1), 1);
+    let all = vec![(key.clone(), Vec::new()), (key, Vec::new())];
+    assert!(build(&fs, KeyOrder::Bytewise, TableConfig::default(), &all).is_err());
+}
+
+#[test]
+fn a_table_without_entries_and_one_with_huge_entries_are_read_back() {
+    let fs = MemoryFs::new();
+    for all in [vec![], vec![(internal_key(&vec![b'k'; 100_000], SequenceNumber(3), 1), vec![7; 300_000])]] {
+        let built = build(&fs, KeyOrder::Bytewise, TableConfig::default(), &all).expect("builds");
+        let table = open(&fs, KeyOrder::Bytewise, &built).expect("opens");
+        assert_eq!(collect(&table, TableReadOptions::default()).expect("sound"), all);
+        let missing = table.get(b"x", SequenceNumber::MAX, &mut KeyHash::default(), &TableReadOptions::default());
+        assert!(missing.expect("sound").is_none());
+    }
+}
