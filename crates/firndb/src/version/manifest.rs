@@ -1,1 +1,231 @@
-//! Reading and writing MANIFEST files.
+//! Reading MANIFEST, and the edits that a new one starts with.
+//!
+//! Reading is strict: a record that the end of the file cuts off was never acknowledged and is dropped, and so is an atomic
+//! group that lacks its end; anything else that does not add up is corruption, named by file and offset.
+//!
+//! Source: RocksDB `db/version_edit_handler.cc`; the bytes of the records are those of `wal` and of [`super::edit`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
+use crate::format::file_name::{self, FileKind};
+use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::fs::Fs;
+use crate::sync::Arc;
+use crate::wal::reader::{LogReader, ReadOutcome};
+
+use super::apply::{added_twice, no_such_file};
+use super::edit::{FileMeta, VersionEdit};
+
+/// The name of the family that always exists.
+pub(crate) const DEFAULT_FAMILY: &str = "default";
+/// RocksDB writes 16 bytes or so; a longer CURRENT is something else.
+const CURRENT_BYTES_MAX: u64 = 4096;
+
+/// What the records of a MANIFEST add up to.
+#[derive(Debug, Default)]
+pub(crate) struct ManifestState {
+    pub(crate) families: BTreeMap<ColumnFamilyId, FamilyFiles>,
+    pub(crate) next_file: FileNumber,
+    pub(crate) last_sequence: SequenceNumber,
+    pub(crate) min_log_to_keep: FileNumber,
+    pub(crate) max_family: ColumnFamilyId,
+    pub(crate) db_id: Option<String>,
+    pub(crate) tracked_wals: BTreeSet<FileNumber>,
+    /// The largest number of any file ever named, removed ones too.
+    pub(crate) largest_number: FileNumber,
+    has_log_number: bool,
+    has_next_file: bool,
+    has_last_sequence: bool,
+}
+
+/// One family of it. Its comparator is known by name only.
+#[derive(Debug, Default)]
+pub(crate) struct FamilyFiles {
+    pub(crate) name: String,
+    /// `None` in a database so old that it does not say: the bytewise order.
+    pub(crate) comparator: Option<String>,
+    pub(crate) log_number: FileNumber,
+    pub(crate) files: BTreeMap<FileNumber, (u32, FileMeta)>,
+    pub(crate) compact_cursors: BTreeMap<u32, Vec<u8>>,
+}
+
+impl ManifestState {
+    fn new() -> ManifestState {
+        let mut state = ManifestState::default();
+        let default = FamilyFiles { name: DEFAULT_FAMILY.to_owned(), ..FamilyFiles::default() };
+        state.families.insert(ColumnFamilyId::DEFAULT, default);
+        state
+    }
+
+    fn apply(&mut self, edit: VersionEdit) -> Result<()> {
+        let malformed = |detail: String| Err(Error::corrupt(CorruptionKind::Malformed, detail));
+        if let Some(name) = edit.added_family {
+            let name = text(name, "column family name")?;
+            if self.families.contains_key(&edit.family) {
+                return malformed(format!("column family {} is added twice", edit.family.0));
+            }
+            if self.families.values().any(|family| family.name == name) {
+                return malformed(format!("there are two column families named {name:?}"));
+            }
+            self.families.insert(edit.family, FamilyFiles { name, ..FamilyFiles::default() });
+        }
+        self.max_family = self.max_family.max(edit.family).max(ColumnFamilyId(edit.max_family.unwrap_or(0)));
+        if edit.is_family_drop {
+            if edit.family == ColumnFamilyId::DEFAULT || self.families.remove(&edit.family).is_none() {
+                return malformed(format!("column family {} is dropped, but cannot be", edit.family.0));
+            }
+        } else {
+            let Some(family) = self.families.get_mut(&edit.family) else {
+                return malformed(format!("an edit is for column family {}, which does not exist", edit.family.0));
+            };
+            if let Some(comparator) = edit.comparator {
+                let comparator = text(comparator, "comparator name")?;
+                match &family.comparator {
+                    Some(known) if *known != comparator => {
+                        return malformed(format!(
+                            "column family {:?} changes its order from {known} to {comparator}",
+                            family.name
+                        ));
+                    }
+                    _ => family.comparator = Some(comparator),
+                }
+            }
+            family.log_number = family.log_number.max(edit.log_number.unwrap_or_default());
+            family.compact_cursors.extend(edit.compact_cursors);
+            for (level, number) in edit.deleted_files {
+                match family.files.get(&number) {
+                    Some((found, _)) if *found == level => drop(family.files.remove(&number)),
+                    _ => return Err(no_such_file(level, number)),
+                }
+            }
+            for (level, meta) in edit.new_files {
+                let number = meta.number;
+                self.largest_number = self.largest_number.max(number);
+                if family.files.insert(number, (level, meta)).is_some() {
+                    return Err(added_twice(level, number));
+                }
+            }
+        }
+        self.has_log_number |= edit.log_number.is_some();
+        self.has_next_file |= edit.next_file.is_some();
+        self.has_last_sequence |= edit.last_sequence.is_some();
+        self.largest_number = self.largest_number.max(edit.log_number.unwrap_or_default());
+        self.next_file = self.next_file.max(edit.next_file.unwrap_or_default());
+        self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or_default());
+        self.min_log_to_keep = self.min_log_to_keep.max(edit.min_log_to_keep.unwrap_or_default());
+        if let Some(id) = edit.db_id {
+            self.db_id = Some(text(id, "database id")?);
+        }
+        self.tracked_wals.extend(edit.wal_additions);
+        if let Some(below) = edit.wals_deleted_below {
+            self.tracked_wals = self.tracked_wals.split_off(&below);
+        }
+        Ok(())
+    }
+
+    fn check_complete(&self) -> Result<()> {
+        let missing = match (self.has_log_number, self.has_next_file, self.has_last_sequence) {
+            (true, true, true) => return Ok(()),
+            (false, ..) => "log number",
+            (_, false, _) => "next file number",
+            _ => "last sequence number",
+        };
+        Err(Error::corrupt(CorruptionKind::Truncated, format!("no record has a {missing}")))
+    }
+}
+
+fn text(bytes: Vec<u8>, what: &str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let lossy = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        Error::new(ErrorKind::NotSupported, format!("the {what} {lossy:?} is not UTF-8"))
+    })
+}
+
+/// The number of the MANIFEST that CURRENT names.
+///
+/// # Errors
+/// `NoSuchDatabase` if there is no CURRENT.
+pub(crate) fn read_current(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
+    let path = dir.join(file_name::CURRENT);
+    let bytes = fs.read_whole(&path, CURRENT_BYTES_MAX).map_err(|error| match error.is_not_found() {
+        true => error.because(ErrorKind::NoSuchDatabase, format!("{} has no CURRENT", dir.display())),
+        false => error,
+    })?;
+    let name = bytes.strip_suffix(b"\n").and_then(|name| std::str::from_utf8(name).ok());
+    match name.and_then(file_name::parse) {
+        Some((FileKind::Manifest, number)) => Ok(number),
+        _ => {
+            let found = String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned();
+            let detail = format!("expected MANIFEST-<number> and a newline, found {found:?}");
+            Err(Error::corrupt_at(CorruptionKind::Malformed, &path, 0, detail))
+        }
+    }
+}
+
+/// Adds up the records of a MANIFEST.
+pub(crate) fn read_manifest(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<ManifestState> {
+    let path = dir.join(file_name::manifest(number));
+    let file = fs.open_random(&path).map_err(|error| match error.is_not_found() {
+        true => {
+            let detail = "CURRENT names this file, but it does not exist";
+            Error::corrupt(CorruptionKind::Missing, detail).in_file(&path, None)
+        }
+        false => error,
+    })?;
+    let mut reader = LogReader::new(Arc::clone(&file), path.clone(), number.0);
+    let mut state = ManifestState::new();
+    let mut group = AtomicGroup::default();
+    let mut record = Vec::new();
+    loop {
+        match reader.next(&mut record)? {
+            ReadOutcome::Record { offset } => {
+                let step = VersionEdit::decode(&record)
+                    .and_then(|edit| group.push(edit))
+                    .and_then(|ready| ready.into_iter().try_for_each(|edit| state.apply(edit)));
+                step.map_err(|error| error.in_file(&path, Some(offset)))?;
+            }
+            // What an open group holds is dropped with the tail.
+            ReadOutcome::End | ReadOutcome::TruncatedTail { .. } => break,
+            ReadOutcome::Corrupt { offset, reason } => {
+                return Err(Error::corrupt_at(CorruptionKind::Checksum, &path, offset, reason));
+            }
+            ReadOutcome::OldRecord { offset, .. } => {
+                let detail = "a record of another log: MANIFEST is never recycled";
+                return Err(Error::corrupt_at(CorruptionKind::Misplaced, &path, offset, detail));
+            }
+        }
+    }
+    state.check_complete().map_err(|error| error.in_file(&path, Some(reader.position())))?;
+    state.largest_number = state.largest_number.max(number);
+    Ok(state)
+}
+
+/// Holds the edits of an atomic group back until its last one is there.
+#[derive(Debug, Default)]
+struct AtomicGroup {
+    edits: Vec<VersionEdit>,
+    /// How many are still to come; meaningful while `edits` is not empty.
+    remaining: u32,
+}
+
+impl AtomicGroup {
+    /// The edits that may be applied now.
+    fn push(&mut self, edit: VersionEdit) -> Result<Vec<VersionEdit>> {
+        let is_open = !self.edits.is_empty();
+        let wrong = |detail: String| Err(Error::corrupt(CorruptionKind::Malformed, detail));
+        match edit.atomic_group {
+            None if is_open => wrong(format!("an atomic group lacks its last {} edits", self.remaining)),
+            None => Ok(vec![edit]),
+            Some(remaining) if is_open && remaining.checked_add(1) != Some(self.remaining) => {
+                wrong(format!("an atomic group goes on with {remaining} edits to come; {} were", self.remaining))
+            }
+            Some(remaining) => {
+                self.remaining = remaining;
+                self.edits.push(edit);
+                Ok(if remaining == 0 { std::mem::take(&mut self.edits) } else { Vec::new() })
+            }
+        }
+    }
+}
