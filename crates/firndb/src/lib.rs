@@ -17,6 +17,7 @@ mod fs;
 mod cache;
 mod iter;
 
+mod memtable;
 mod table;
 mod wal;
 

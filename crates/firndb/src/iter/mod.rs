@@ -5,6 +5,10 @@
 
 use crate::error::Result;
 
+pub(crate) mod merging;
+#[cfg(test)]
+pub(crate) mod testing;
+
 /// A cursor over internal keys in their order.
 ///
 /// Moving can fail, and an error is never the end: after `Err` the iterator is not valid, and the caller reports the
