@@ -13,8 +13,15 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::memtable::MemSlice;
+use crate::table::block::BlockSlice;
+
 /// The largest value that is copied into the slice: it makes the slice 32 bytes, half a cache line.
 const INLINE_LEN: usize = 30;
+
+/// The largest value that is copied out of a memtable. A pin there is two atomics on a line that all readers share,
+/// and it keeps the memory of a whole memtable.
+const MEMTABLE_COPY_LEN: usize = 1024;
 
 /// A key or value as a read returns it: pinned bytes, owned by nobody in particular.
 ///
@@ -36,6 +43,8 @@ pub struct Slice(Bytes);
 enum Bytes {
     Inline { len: u8, bytes: [u8; INLINE_LEN] },
     Shared(Arc<[u8]>),
+    Block(BlockSlice),
+    Memtable(MemSlice),
 }
 
 const _: () = assert!(size_of::<Slice>() <= 40, "iterators return two slices by value");
@@ -58,12 +67,31 @@ impl Slice {
         Slice::inline(bytes).unwrap_or_else(|| Slice(Bytes::Shared(Arc::from(bytes))))
     }
 
+    /// Bytes in a block, which the slice keeps alive.
+    #[inline]
+    pub(crate) fn in_block(pinned: BlockSlice) -> Slice {
+        Slice(Bytes::Block(pinned))
+    }
+
+    /// Bytes in a memtable: copied, or pinned by `pin` if they are many.
+    #[inline]
+    pub(crate) fn in_memtable(value: &[u8], pin: impl FnOnce() -> Option<MemSlice>) -> Slice {
+        if value.len() > MEMTABLE_COPY_LEN
+            && let Some(pinned) = pin()
+        {
+            return Slice(Bytes::Memtable(pinned));
+        }
+        Slice::copied(value)
+    }
+
     /// The bytes; the same as dereferencing.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Bytes::Inline { len, bytes } => &bytes[..usize::from(*len).min(INLINE_LEN)],
             Bytes::Shared(bytes) => bytes,
+            Bytes::Block(pinned) => pinned,
+            Bytes::Memtable(pinned) => pinned,
         }
     }
 

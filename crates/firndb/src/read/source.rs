@@ -4,6 +4,9 @@
 
 use crate::error::Result;
 use crate::iter::InternalIterator;
+use crate::iter::merging::MergingIter;
+use crate::memtable::MemTableIter;
+use crate::table::TableIter;
 
 use super::slice::Slice;
 
@@ -14,13 +17,16 @@ pub(crate) trait Run: InternalIterator {
 }
 
 /// One sorted run of a SuperVersion.
-#[derive(Debug)]
-pub(crate) enum Source {}
+pub(crate) enum Source {
+    Memtable(MemTableIter),
+    Table(TableIter),
+}
 
 macro_rules! each {
     ($source:expr, $run:ident => $call:expr) => {
         match $source {
-            _ => todo!(),
+            Source::Memtable($run) => $call,
+            Source::Table($run) => $call,
         }
     };
 }
@@ -28,43 +34,43 @@ macro_rules! each {
 impl InternalIterator for Source {
     #[inline]
     fn valid(&self) -> bool {
-        todo!()
+        each!(self, run => run.valid())
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        todo!()
+        each!(self, run => run.seek_to_first())
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        todo!()
+        each!(self, run => run.seek_to_last())
     }
 
     fn seek(&mut self, target: &[u8]) -> Result<()> {
-        todo!()
+        each!(self, run => run.seek(target))
     }
 
     fn seek_for_prev(&mut self, target: &[u8]) -> Result<()> {
-        todo!()
+        each!(self, run => run.seek_for_prev(target))
     }
 
     #[inline]
     fn next(&mut self) -> Result<()> {
-        todo!()
+        each!(self, run => run.next())
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        todo!()
+        each!(self, run => run.prev())
     }
 
     #[inline]
     fn key(&self) -> &[u8] {
-        todo!()
+        each!(self, run => run.key())
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
-        todo!()
+        each!(self, run => run.value())
     }
 }
 
@@ -74,14 +80,18 @@ impl Run for Source {
         if let Some(short) = Slice::inline(self.value()) {
             return short;
         }
-        todo!()
+        let in_block = match self {
+            Source::Memtable(run) => return Slice::in_memtable(run.value(), || run.value_slice()),
+            Source::Table(run) => run.value_slice(),
+        };
+        in_block.map_or_else(|| Slice::copied(self.value()), Slice::in_block)
     }
 }
 
 /// All runs of a view in one order: a lone run is read as it is, without a merge.
-#[derive(Debug)]
 pub(crate) enum Runs<R: InternalIterator> {
     Single(R),
+    Merging(MergingIter<R>),
 }
 
 impl<R: Run> Runs<R> {
@@ -90,7 +100,7 @@ impl<R: Run> Runs<R> {
             (1, Some(only)) => Runs::Single(only),
             (_, last) => {
                 runs.extend(last);
-                todo!()
+                Runs::Merging(MergingIter::new(order, runs))
             }
         }
     }
@@ -100,6 +110,7 @@ macro_rules! either {
     ($runs:expr, $run:ident => $call:expr) => {
         match $runs {
             Runs::Single($run) => $call,
+            Runs::Merging($run) => $call,
         }
     };
 }
@@ -152,6 +163,9 @@ impl<R: Run> Run for Runs<R> {
     fn value_slice(&self) -> Slice {
         match self {
             Runs::Single(run) => run.value_slice(),
+            Runs::Merging(run) => {
+                run.current_child().map_or_else(|| Slice::copied(run.value()), |child| child.value_slice())
+            }
         }
     }
 }

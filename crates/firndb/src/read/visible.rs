@@ -24,6 +24,7 @@ use crate::format::key::{
 };
 use crate::iter::InternalIterator;
 
+use super::options::ReadOptions;
 use super::slice::Slice;
 use super::source::{Run, Runs};
 
@@ -41,6 +42,14 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     pub(crate) const ALL: Bounds = Bounds { lower: Bound::Unbounded, upper: Bound::Unbounded };
+
+    /// Those of the read options: the lower one inclusive, the upper one exclusive, as in RocksDB.
+    pub(crate) fn of(options: &ReadOptions) -> Bounds {
+        Bounds {
+            lower: options.lower_bound.clone().map_or(Bound::Unbounded, Bound::Included),
+            upper: options.upper_bound.clone().map_or(Bound::Unbounded, Bound::Excluded),
+        }
+    }
 
     #[inline]
     fn is_below(&self, order: &KeyOrder, key: &[u8]) -> bool {
@@ -108,7 +117,6 @@ enum Skipping {
 }
 
 /// The visible entries of some runs as of a sequence number.
-#[derive(Debug)]
 pub(crate) struct VisibleIter<R: InternalIterator> {
     runs: Runs<R>,
     order: KeyOrder,

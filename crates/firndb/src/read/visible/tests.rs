@@ -238,6 +238,29 @@ fn a_malformed_internal_key_is_corruption_and_not_an_entry() {
 }
 
 #[test]
+fn what_is_within_two_bounds_is_within_each() {
+    let key = |bound: &str| bound.as_bytes().to_vec();
+    let bounds = [
+        Bound::Unbounded,
+        Bound::Included(key("b")),
+        Bound::Excluded(key("b")),
+        Bound::Included(key("c")),
+        Bound::Excluded(key("c")),
+    ];
+    for order in [KeyOrder::Bytewise, KeyOrder::ReverseBytewise] {
+        for (a, b) in bounds.iter().flat_map(|a| bounds.iter().map(move |b| (a.clone(), b.clone()))) {
+            let a = Bounds { lower: a.clone(), upper: a };
+            let b = Bounds { lower: b.clone(), upper: b };
+            let both = a.clone().within(&order, &b);
+            for probe in ["a", "b", "bb", "c", "d"].map(str::as_bytes) {
+                assert_eq!(both.is_below(&order, probe), a.is_below(&order, probe) || b.is_below(&order, probe));
+                assert_eq!(both.is_above(&order, probe), a.is_above(&order, probe) || b.is_above(&order, probe));
+            }
+        }
+    }
+}
+
+#[test]
 fn stepping_off_an_end_leaves_nowhere_until_the_next_seek() {
     let mut iter = over(vec![put("a", 1), put("b", 1)], 9);
     assert!(!iter.next(&calm()).expect("nowhere yet") && !iter.valid());
@@ -323,7 +346,7 @@ proptest! {
         order in any_order(),
         writes in prop::collection::vec((any_key(), 0u8..4), 0..60),
         repeated in 0usize..30,
-        runs in 1usize..2,
+        runs in 1usize..5,
         sequence in 0u64..90,
         bounds in (any_bound(), any_bound()),
         moves in prop::collection::vec(any_move(), 1..60),
