@@ -15,15 +15,23 @@
 pub(crate) mod apply;
 pub(crate) mod edit;
 pub(crate) mod level;
+pub(crate) mod level_iter;
 pub(crate) mod manifest;
 pub(crate) mod set;
+pub(crate) mod table_cache;
+#[cfg(test)]
+mod table_tests;
 
 use std::fmt;
 
+use arc_swap::ArcSwapOption;
+
 use crate::format::comparator::KeyOrder;
 use crate::format::key::FileNumber;
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex};
+use crate::table::builder::BuiltTable;
+use crate::table::reader::TableReader;
 
 use self::edit::FileMeta;
 pub(crate) use self::level::Level;
@@ -31,10 +39,38 @@ pub(crate) use self::level::Level;
 /// Levels of a database unless its options say otherwise; RocksDB's default of `num_levels`.
 pub(crate) const LEVELS_DEFAULT: usize = 7;
 
+impl FileMeta {
+    /// What MANIFEST keeps of a table that was just built. Its epoch is for [`set::VersionSet`] to give.
+    pub(crate) fn of_table(number: FileNumber, built: &BuiltTable) -> FileMeta {
+        FileMeta {
+            number,
+            size: built.size,
+            smallest: built.smallest.clone(),
+            largest: built.largest.clone(),
+            smallest_seq: built.smallest_seq,
+            largest_seq: built.largest_seq,
+            unique_id: built.unique_id,
+            tail_size: Some(built.tail_size),
+            // What RocksDB writes where no whole-file checksum was asked for.
+            checksum_function: b"Unknown".to_vec(),
+            ..FileMeta::default()
+        }
+    }
+}
+
 /// A table file of the database, shared by all versions that name it.
 pub(crate) struct TableFile {
     pub(crate) meta: FileMeta,
     is_being_compacted: AtomicBool,
+    /// The open reader, where the table cache keeps it.
+    reader: ArcSwapOption<TableReader>,
+    /// Held by the one thread that opens the file.
+    opening: Mutex<()>,
+    /// Used since the table cache's clock hand last came by.
+    is_touched: AtomicBool,
+    is_in_ring: AtomicBool,
+    /// Never closed to make room for others.
+    stays_open: AtomicBool,
 }
 
 impl fmt::Debug for TableFile {
@@ -45,7 +81,24 @@ impl fmt::Debug for TableFile {
 
 impl TableFile {
     pub(crate) fn new(meta: FileMeta) -> Arc<TableFile> {
-        Arc::new(TableFile { meta, is_being_compacted: AtomicBool::new(false) })
+        Arc::new(TableFile {
+            meta,
+            is_being_compacted: AtomicBool::new(false),
+            reader: ArcSwapOption::empty(),
+            opening: Mutex::new(()),
+            is_touched: AtomicBool::new(false),
+            is_in_ring: AtomicBool::new(false),
+            stays_open: AtomicBool::new(false),
+        })
+    }
+
+    /// Notes a use. Writes only if the bit is not set, so that readers do not fight over the line.
+    #[inline]
+    fn touch(&self) {
+        // Relaxed: a hint for the clock.
+        if !self.is_touched.load(Ordering::Relaxed) {
+            self.is_touched.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn number(&self) -> FileNumber {
