@@ -13,10 +13,16 @@
 //! Threads: everything here is `Send`; a cursor or iterator is used by one thread at a time.
 
 pub(crate) mod cursor;
+#[cfg(test)]
+mod fixture;
+pub(crate) mod get;
 pub(crate) mod iter;
+pub(crate) mod multi_get;
 pub(crate) mod options;
 pub(crate) mod slice;
 pub(crate) mod source;
+#[cfg(test)]
+mod tests;
 pub(crate) mod view;
 mod visible;
 

@@ -1,0 +1,147 @@
+//! Point lookups: the newest version of one key that a sequence number sees.
+//!
+//! Flow: `db::get` -> **`get`** -> memtable, immutable memtables (newest first), level 0 (newest first, by key range), then
+//! at most one file of each deeper level. The first version found is the answer, since every run is newer than those after
+//! it. The key is hashed at most once, for the filters of all tables; nothing is allocated but a long result's pin.
+
+use std::cmp::Ordering;
+use std::ops::Deref;
+
+use crate::error::Result;
+use crate::format::comparator::KeyOrder;
+use crate::format::key::{SEEK_KIND, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, pack_trailer, user_key};
+use crate::memtable::MemTable;
+use crate::metrics::{Statistics, Ticker};
+use crate::sync::Arc;
+use crate::table::filter::KeyHash;
+use crate::table::reader::{TableHit, TableReadOptions, TableReader};
+use crate::version::{TableFile, Version};
+
+use super::slice::Slice;
+
+/// The runs of a SuperVersion, newest first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    pub(crate) memtable: &'a MemTable,
+    pub(crate) immutables: &'a [Arc<MemTable>],
+    pub(crate) version: &'a Version,
+}
+
+impl Layers<'_> {
+    /// What the memtables say; `None` if they have never heard of the key.
+    #[inline]
+    pub(super) fn in_memtables(&self, user_key: &[u8], sequence: SequenceNumber) -> Option<Result<Option<Slice>>> {
+        in_memtable(self.memtable, user_key, sequence)
+            .or_else(|| self.immutables.iter().find_map(|memtable| in_memtable(memtable, user_key, sequence)))
+    }
+}
+
+/// The newest value of `user_key` that `sequence` sees in these layers; `open` gives a file's reader, from the table cache. `None` if absent or deleted.
+///
+/// # Errors
+/// Whatever a table says that cannot be read, and `NotSupported` if the newest version is of a kind that cannot be
+/// resolved. An error in a newer run is not papered over with an older version.
+pub(crate) fn get<T: Deref<Target = TableReader>>(
+    layers: Layers<'_>,
+    open: impl Fn(&TableFile) -> Result<T>,
+    user_key: &[u8],
+    sequence: SequenceNumber,
+    options: &TableReadOptions,
+    statistics: &Statistics,
+) -> Result<Option<Slice>> {
+    statistics.add(Ticker::NumberKeysRead, 1);
+    if let Some(answer) = layers.in_memtables(user_key, sequence) {
+        statistics.add(Ticker::MemtableHit, 1);
+        return counted(answer, statistics);
+    }
+    statistics.add(Ticker::MemtableMiss, 1);
+    let order = &layers.version.order;
+    let (mut hash, mut target) = (KeyHash::default(), None);
+    for (number, level) in layers.version.levels.iter().enumerate() {
+        let files = match number {
+            0 => level.files(),
+            _ => {
+                let target = target.get_or_insert_with(|| SeekKey::new(user_key, sequence));
+                let at = level.find_file(order, target);
+                level.files().get(at..=at).unwrap_or_default()
+            }
+        };
+        for file in files.iter().filter(|file| holds(order, file, user_key)) {
+            let hit = open(file)?.get(user_key, sequence, &mut hash, options)?;
+            if let Some(hit) = hit {
+                return counted(in_table(hit), statistics);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// An internal key to look for, on the stack unless it is long.
+pub(super) enum SeekKey {
+    Short { len: usize, bytes: [u8; SHORT_LEN] },
+    Long(Vec<u8>),
+}
+
+/// Longer keys are rare, and an allocation is small beside comparing them.
+const SHORT_LEN: usize = 128;
+
+impl SeekKey {
+    #[inline]
+    pub(super) fn new(user_key: &[u8], sequence: SequenceNumber) -> SeekKey {
+        let len = user_key.len() + TRAILER_LEN;
+        if len > SHORT_LEN {
+            return SeekKey::Long(internal_key(user_key, sequence, SEEK_KIND));
+        }
+        let mut bytes = [0; SHORT_LEN];
+        bytes[..user_key.len()].copy_from_slice(user_key);
+        bytes[user_key.len()..len].copy_from_slice(&pack_trailer(sequence, SEEK_KIND).to_le_bytes());
+        SeekKey::Short { len, bytes }
+    }
+}
+
+impl std::ops::Deref for SeekKey {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            SeekKey::Short { len, bytes } => &bytes[..*len],
+            SeekKey::Long(bytes) => bytes,
+        }
+    }
+}
+
+fn counted(answer: Result<Option<Slice>>, statistics: &Statistics) -> Result<Option<Slice>> {
+    if let Ok(Some(value)) = &answer {
+        statistics.add(Ticker::BytesRead, value.len() as u64);
+    }
+    answer
+}
+
+#[inline]
+fn in_memtable(memtable: &MemTable, user_key: &[u8], sequence: SequenceNumber) -> Option<Result<Option<Slice>>> {
+    let hit = memtable.get_ref(user_key, sequence)?;
+    let pin = || memtable.get(user_key, sequence).map(|hit| hit.value);
+    Some(resolved(hit.kind, || Slice::in_memtable(hit.value, pin)))
+}
+
+/// What a table's hit means.
+#[inline]
+pub(super) fn in_table(hit: TableHit) -> Result<Option<Slice>> {
+    resolved(hit.kind, || Slice::inline(&hit.value).unwrap_or_else(|| Slice::in_block(hit.value)))
+}
+
+#[inline]
+fn resolved(kind: ValueKind, value: impl FnOnce() -> Slice) -> Result<Option<Slice>> {
+    match kind {
+        ValueKind::Value => Ok(Some(value())),
+        ValueKind::Deletion | ValueKind::SingleDeletion => Ok(None),
+        other => Err(other.unsupported()),
+    }
+}
+
+/// True if the key is within the range of a file.
+#[inline]
+pub(super) fn holds(order: &KeyOrder, file: &TableFile, key: &[u8]) -> bool {
+    order.compare(key, user_key(&file.meta.smallest)) != Ordering::Less
+        && order.compare(key, user_key(&file.meta.largest)) != Ordering::Greater
+}
