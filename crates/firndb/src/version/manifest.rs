@@ -229,3 +229,120 @@ impl AtomicGroup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{CreateMode, MemoryFs};
+    use crate::wal::writer::LogWriter;
+
+    const NUMBER: FileNumber = FileNumber(5);
+
+    fn first() -> VersionEdit {
+        VersionEdit {
+            log_number: Some(FileNumber(4)),
+            next_file: Some(FileNumber(9)),
+            last_sequence: Some(SequenceNumber(7)),
+            ..VersionEdit::default()
+        }
+    }
+
+    fn written(records: &[Vec<u8>]) -> MemoryFs {
+        let fs = MemoryFs::new();
+        let file = fs.create(Path::new("/MANIFEST-000005"), CreateMode::New).expect("a file");
+        let mut writer = LogWriter::new(file, None);
+        for record in records {
+            writer.add_record(record).expect("written");
+        }
+        fs
+    }
+
+    fn encoded(edits: &[VersionEdit]) -> Vec<Vec<u8>> {
+        let encode = |edit: &VersionEdit| {
+            let mut out = Vec::new();
+            edit.encode(&mut out);
+            out
+        };
+        edits.iter().map(encode).collect()
+    }
+
+    fn read(fs: &MemoryFs) -> Result<ManifestState> {
+        read_manifest(fs, Path::new("/"), NUMBER)
+    }
+
+    #[test]
+    fn a_manifest_cut_anywhere_holds_whole_records_and_whole_groups_only() {
+        let grouped = |sequence: u64, remaining: u32| VersionEdit {
+            last_sequence: Some(SequenceNumber(sequence)),
+            atomic_group: Some(remaining),
+            ..VersionEdit::default()
+        };
+        let fs = written(&encoded(&[first(), grouped(10, 2), grouped(11, 1), grouped(12, 0)]));
+        let path = Path::new("/MANIFEST-000005");
+        let whole = fs.read_whole(path, 1000).expect("there");
+        assert_eq!(read(&fs).expect("whole").last_sequence, SequenceNumber(12));
+        for cut in (0..whole.len()).rev() {
+            fs.damage(path, |bytes| bytes.truncate(cut)).expect("there");
+            match read(&fs) {
+                Ok(state) => assert_eq!(state.last_sequence, SequenceNumber(7), "cut at {cut}"),
+                // Without the first record there is no log number.
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corruption);
+                    assert!(cut < 7 + encoded(&[first()])[0].len(), "cut at {cut}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_corruption_with_its_offset_or_a_dropped_tail() {
+        let fs = written(&encoded(&[first(), VersionEdit { last_sequence: Some(SequenceNumber(8)), ..first() }]));
+        let path = Path::new("/MANIFEST-000005");
+        for bit in 0..fs.file_size(path).expect("there") * 8 {
+            fs.damage(path, |bytes| bytes[bit as usize / 8] ^= 1 << (bit % 8)).expect("there");
+            match read(&fs) {
+                // A length that reaches past the end of the file is a cut-off record.
+                Ok(state) => assert_eq!(state.last_sequence, SequenceNumber(7), "bit {bit}"),
+                Err(error) => {
+                    let damage = error.corruption().expect("corruption");
+                    assert!(damage.file.is_some() && damage.offset.is_some(), "{error}");
+                }
+            }
+            fs.damage(path, |bytes| bytes[bit as usize / 8] ^= 1 << (bit % 8)).expect("there");
+        }
+    }
+
+    #[test]
+    fn a_record_that_contradicts_those_before_is_corruption() {
+        let other = |edit: VersionEdit| read(&written(&encoded(&[first(), edit]))).expect_err("refused").to_string();
+        let family = ColumnFamilyId(3);
+        assert!(other(VersionEdit { family, ..first() }).contains("column family 3"));
+        assert!(other(VersionEdit { is_family_drop: true, ..first() }).contains("dropped"));
+        let default = Some(b"default".to_vec());
+        assert!(other(VersionEdit { family, added_family: default, ..first() }).contains("two column families"));
+        let deleted_files = vec![(0, FileNumber(8))];
+        assert!(other(VersionEdit { deleted_files, ..first() }).contains("deletes file 000008"));
+        let mut unclosed = encoded(&[first(), VersionEdit { atomic_group: Some(1), ..first() }, first()]);
+        assert!(read(&written(&unclosed)).expect_err("refused").to_string().contains("atomic group"));
+        unclosed.pop();
+        read(&written(&unclosed)).expect("a group at the tail is dropped");
+    }
+
+    #[test]
+    fn current_must_name_a_manifest_and_end_its_line() {
+        let fs = MemoryFs::new();
+        let dir = Path::new("/");
+        assert_eq!(read_current(&fs, dir).expect_err("none").kind(), ErrorKind::NoSuchDatabase);
+        fs.create(&dir.join("CURRENT"), CreateMode::New).expect("a file");
+        for (text, number) in [
+            ("MANIFEST-000005\n", Some(NUMBER)),
+            ("MANIFEST-000005", None),
+            ("000005.sst\n", None),
+            ("../MANIFEST-000005\n", None),
+            ("", None),
+        ] {
+            fs.damage(&dir.join("CURRENT"), |bytes| *bytes = text.into()).expect("there");
+            assert_eq!(read_current(&fs, dir).ok(), number, "{text:?}");
+        }
+    }
+}

@@ -20,6 +20,8 @@
 mod commit;
 mod identity;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
