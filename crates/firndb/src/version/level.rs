@@ -174,8 +174,8 @@ impl Level {
             return self.files[self.overlapping_range(order, begin, end)].to_vec();
         }
         let overlaps = |file: &&Arc<TableFile>| {
-            !begin.is_some_and(|begin| order.compare(user_key(&file.meta.largest), begin) == Ordering::Less)
-                && !end.is_some_and(|end| order.compare(user_key(&file.meta.smallest), end) == Ordering::Greater)
+            begin.is_none_or(|begin| order.compare(user_key(&file.meta.largest), begin) != Ordering::Less)
+                && end.is_none_or(|end| order.compare(user_key(&file.meta.smallest), end) != Ordering::Greater)
         };
         self.files.iter().filter(overlaps).cloned().collect()
     }

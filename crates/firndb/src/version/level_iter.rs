@@ -240,7 +240,7 @@ impl InternalIterator for TableOrLevelIter {
 mod tests {
     use super::*;
     use crate::format::key::{SEEK_KIND, SequenceNumber, internal_key};
-    use crate::version::table_tests::{Tables, key_of, table_cache};
+    use crate::version::tests::{Tables, key_of, table_cache};
 
     fn iterator(tables: &Tables) -> LevelIter {
         let level = Arc::clone(tables.version(2).level(2).expect("a level"));

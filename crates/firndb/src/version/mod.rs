@@ -20,7 +20,7 @@ pub(crate) mod manifest;
 pub(crate) mod set;
 pub(crate) mod table_cache;
 #[cfg(test)]
-mod table_tests;
+mod tests;
 
 use std::fmt;
 

@@ -188,7 +188,7 @@ impl TableCache {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::version::table_tests::{Tables, table_cache};
+    use crate::version::tests::{Tables, table_cache};
 
     #[test]
     fn no_more_files_stay_open_than_allowed_and_closed_ones_open_again() {

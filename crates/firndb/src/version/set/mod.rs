@@ -20,8 +20,6 @@
 mod commit;
 mod identity;
 #[cfg(test)]
-mod oracle;
-#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

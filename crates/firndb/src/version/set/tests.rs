@@ -1,5 +1,7 @@
 //! The version set on a file system that loses power and fails on command.
 
+mod oracle;
+
 use std::path::Path;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! Real tables for the tests of the table cache and the level iterator.
+//! Real tables, for the tests of the table cache and of the level iterator.
 
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use super::*;
+use super::super::*;
 use crate::clock::SystemClock;
 use crate::format::key::internal_key;
 use crate::fs::PosixFs;
@@ -40,7 +40,7 @@ for round in range(5):
 
 fn config(dir: &Path) -> VersionSetConfig {
     VersionSetConfig {
-        fs: Arc::new(PosixFs::default()),
+        fs: Arc::new(PosixFs),
         dir: dir.to_owned(),
         clock: Arc::new(SystemClock::default()),
         levels: 7,
@@ -145,7 +145,7 @@ fn oracle_a_new_database_opens_in_rocksdb() {
     let eleven = "import sys, rocksdb\nd = rocksdb.RocksDB(sys.argv[1])\nd.put(b'k', b'v')\nd.close()";
     for (age, program) in [("7.8", None), ("9.8", Some(nine)), ("11.1", Some(eleven))] {
         let dir = temp.path().join(age);
-        PosixFs::default().create_dir_all(&dir).expect("made");
+        PosixFs.create_dir_all(&dir).expect("made");
         let set = VersionSet::create(config(&dir), KeyOrder::Bytewise).expect("a new database");
         let ours = (set.db_id().to_owned(), set.manifest_number());
         drop(set);
