@@ -23,6 +23,8 @@ mod wal;
 
 mod version;
 
+mod superversion;
+
 mod read;
 mod write;
 
@@ -39,4 +41,5 @@ pub use fs::*;
 pub use metrics::*;
 pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options, WalRecoveryMode};
 pub use read::{Cursor, Iter, ReadOptions, Slice};
+pub use superversion::{PinKind, PinReport, Snapshot};
 pub use write::batch::WriteBatch;

@@ -1,0 +1,180 @@
+//! One column family's published view, and the steps that change it.
+
+use std::fmt;
+
+use crate::format::comparator::KeyOrder;
+use crate::format::key::{ColumnFamilyId, FileNumber};
+use crate::memtable::MemTable;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex};
+use crate::version::Version;
+
+use super::published::Published;
+use super::purge::Graveyard;
+
+/// What never changes about a family.
+#[derive(Debug, Clone)]
+pub(crate) struct FamilyConfig {
+    pub(crate) id: ColumnFamilyId,
+    pub(crate) name: String,
+    pub(crate) order: KeyOrder,
+}
+
+/// One consistent view of a column family.
+pub(crate) struct SuperVersion {
+    pub(crate) number: u64,
+    pub(crate) memtable: Arc<MemTable>,
+    /// Full memtables that are not in a table yet, newest first.
+    pub(crate) immutables: Vec<Arc<MemTable>>,
+    pub(crate) version: Arc<Version>,
+    pub(crate) config: Arc<FamilyConfig>,
+}
+
+impl fmt::Debug for SuperVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "SuperVersion({} of {:?}: {} memtables, version {})",
+            self.number,
+            self.config.name,
+            1 + self.immutables.len(),
+            self.version.id
+        )
+    }
+}
+
+impl SuperVersion {
+    /// All memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<MemTable>> {
+        std::iter::once(&self.memtable).chain(&self.immutables)
+    }
+}
+
+/// A column family as it is now.
+#[derive(Debug)]
+pub(crate) struct FamilyState {
+    pub(crate) config: Arc<FamilyConfig>,
+    published: Published<SuperVersion>,
+    /// The number of the published SuperVersion; never ahead of it.
+    number: AtomicU64,
+    is_dropped: AtomicBool,
+    /// One change at a time.
+    change: Mutex<()>,
+    graveyard: Arc<Graveyard>,
+}
+
+impl FamilyState {
+    pub(crate) fn new(
+        config: FamilyConfig,
+        memtable: Arc<MemTable>,
+        version: Arc<Version>,
+        graveyard: Arc<Graveyard>,
+    ) -> Arc<FamilyState> {
+        let config = Arc::new(config);
+        let first = SuperVersion { number: 1, memtable, immutables: Vec::new(), version, config: Arc::clone(&config) };
+        Arc::new(FamilyState {
+            config,
+            published: Published::new(Arc::new(first)),
+            number: AtomicU64::new(1),
+            is_dropped: AtomicBool::new(false),
+            change: Mutex::new(()),
+            graveyard,
+        })
+    }
+
+    pub(crate) fn id(&self) -> ColumnFamilyId {
+        self.config.id
+    }
+
+    /// The current view, borrowed for a short read.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<SuperVersion>> {
+        self.published.load()
+    }
+
+    /// The current view, to keep.
+    #[inline]
+    pub(crate) fn load_full(&self) -> Arc<SuperVersion> {
+        self.published.load_full()
+    }
+
+    /// True if `view` is still the current one.
+    #[inline]
+    pub(crate) fn is_current(&self, view: &SuperVersion) -> bool {
+        // Acquire pairs with the Release in `publish`. The number trails the pointer: a view that is found current here
+        // was current at some moment after it was taken.
+        self.number.load(Ordering::Acquire) == view.number
+    }
+
+    /// Builds the next view from the current one and publishes it.
+    fn publish(&self, next: impl FnOnce(&SuperVersion) -> SuperVersion) {
+        let _one_at_a_time = self.change.lock();
+        let current = self.published.load_full();
+        let mut next = next(&current);
+        next.number = current.number + 1;
+        let number = next.number;
+        drop(current);
+        let old = self.published.swap(Arc::new(next));
+        self.number.store(number, Ordering::Release);
+        self.graveyard.bury(old);
+    }
+
+    /// Makes `memtable` the active one; the one before becomes the newest immutable one.
+    pub(crate) fn switch_memtable(&self, memtable: Arc<MemTable>) {
+        self.publish(|current| {
+            let mut immutables = Vec::with_capacity(current.immutables.len() + 1);
+            immutables.push(Arc::clone(&current.memtable));
+            immutables.extend(current.immutables.iter().cloned());
+            SuperVersion { memtable, immutables, ..shared(current) }
+        });
+    }
+
+    /// Makes `memtable` the active one in place of one that has nothing in it.
+    pub(crate) fn replace_empty_memtable(&self, memtable: Arc<MemTable>) {
+        self.publish(|current| SuperVersion { memtable, ..shared(current) });
+    }
+
+    /// A flush is durable: its memtables go, its file comes.
+    pub(crate) fn install_flush(&self, flushed: &[u64], version: Arc<Version>) {
+        self.publish(|current| {
+            let immutables = current.immutables.iter().filter(|m| !flushed.contains(&m.id)).cloned().collect();
+            SuperVersion { immutables, version, ..shared(current) }
+        });
+    }
+
+    /// A compaction is durable.
+    pub(crate) fn install_version(&self, version: Arc<Version>) {
+        self.publish(|current| SuperVersion { version, ..shared(current) });
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        // Release pairs with the Acquire below; readers that hold a view go on with it.
+        self.is_dropped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.is_dropped.load(Ordering::Acquire)
+    }
+
+    /// The oldest WAL that holds writes of this family which are in no table; `current_log` if there are none.
+    pub(crate) fn needed_log(&self, current_log: FileNumber) -> FileNumber {
+        let view = self.load_full();
+        view.memtables()
+            .filter(|memtable| !memtable.is_empty())
+            .map(|memtable| memtable.log_number())
+            .min()
+            .unwrap_or(current_log)
+    }
+}
+
+/// The parts of a view that a change leaves as they are.
+fn shared(current: &SuperVersion) -> SuperVersion {
+    SuperVersion {
+        number: current.number,
+        memtable: Arc::clone(&current.memtable),
+        immutables: current.immutables.clone(),
+        version: Arc::clone(&current.version),
+        config: Arc::clone(&current.config),
+    }
+}

@@ -1,0 +1,466 @@
+//! The registry of pins: every open iterator, snapshot and job, and the line of code that made it.
+//!
+//! A pin takes a slot: one bit is claimed, a few words are stored, and the slot's state says that they are whole. That
+//! is all: no lock, no allocation, no clock (a coarse tick is kept by the janitor). Giving it back stores the state and
+//! clears the bit. Slots come in chunks that are never given back, so that a slot's address holds for good.
+//!
+//! Invariants: (1) a slot is written by the owner of its bit alone. (2) Its words are whole while its state is odd and
+//! the same before and after reading them. (3) Dropping a guard does nothing that takes longer with more data.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::metrics::thread_number;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{Arc, Mutex};
+
+use super::purge::Wake;
+use super::site::SiteCell;
+
+/// The sequence number of a snapshot that is being made.
+pub(super) const PENDING: u64 = u64::MAX;
+#[cfg(not(loom))]
+const SHARDS: usize = 8;
+#[cfg(loom)]
+const SHARDS: usize = 1;
+#[cfg(not(loom))]
+const CHUNK_SLOTS: usize = 64;
+#[cfg(loom)]
+const CHUNK_SLOTS: usize = 2;
+
+/// What sort of reader holds a pin.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PinKind {
+    /// An iterator or cursor: holds the files and memtables of its view.
+    Iterator = 1,
+    /// A snapshot: keeps compactions from dropping what it sees.
+    Snapshot = 2,
+    /// A flush or compaction: holds its inputs.
+    Job = 3,
+}
+
+impl PinKind {
+    fn from_byte(byte: u8) -> Option<PinKind> {
+        match byte {
+            1 => Some(PinKind::Iterator),
+            2 => Some(PinKind::Snapshot),
+            3 => Some(PinKind::Job),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PinKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PinKind::Iterator => "iterator",
+            PinKind::Snapshot => "snapshot",
+            PinKind::Job => "job",
+        })
+    }
+}
+
+/// One pin, and what it alone keeps.
+///
+/// ```
+/// # let dir = std::env::temp_dir().join(format!("firndb-doc-pins-{}", std::process::id()));
+/// let db = firndb::Db::open(&dir)?;
+/// db.put("key", "value")?;
+/// let iter = db.iter()?;
+/// let pins = db.pins();
+/// assert_eq!(pins.len(), 1);
+/// assert_eq!(pins[0].kind, firndb::PinKind::Iterator);
+/// println!("{}", pins[0]);
+/// drop(iter);
+/// db.assert_no_pins()?;
+/// # db.close()?;
+/// # std::fs::remove_dir_all(&dir).ok();
+/// # Ok::<(), firndb::Error>(())
+/// ```
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct PinReport {
+    /// Names the pin for as long as the database is open.
+    pub id: u64,
+    /// What sort of reader it is.
+    pub kind: PinKind,
+    /// The line of code that made it.
+    pub site: &'static Location<'static>,
+    /// The name that the maker gave it.
+    pub label: Option<&'static str>,
+    /// The number of the thread that made it, counted from 0 in the order of their first use of the engine.
+    pub thread: u32,
+    /// How long ago it was made, to about half a second.
+    pub age: Duration,
+    /// How long ago it was last used, to about half a second.
+    pub idle: Duration,
+    /// The column family; `None` for snapshots, which are of all.
+    pub family: Option<ColumnFamilyId>,
+    /// What it sees: writes up to this number.
+    pub sequence: SequenceNumber,
+    /// Bytes on disk that are kept for it alone, and would be free without it.
+    pub exclusive_bytes: u64,
+    /// Bytes on disk that it keeps together with other pins.
+    pub shared_bytes: u64,
+    /// Bytes of memtables that only pins keep, this one among them.
+    pub memtable_bytes: u64,
+    /// Files that no current version needs, and that it keeps.
+    pub files: Vec<FileNumber>,
+}
+
+impl fmt::Display for PinReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} made at {}:{}", self.kind, self.site.file(), self.site.line())?;
+        if let Some(label) = self.label {
+            write!(f, " ({label})")?;
+        }
+        write!(
+            f,
+            ", thread {}, {:.1} s old, idle for {:.1} s, sees sequence {}, keeps {} bytes alone, {} with others, {} in memory, {} files",
+            self.thread,
+            self.age.as_secs_f64(),
+            self.idle.as_secs_f64(),
+            self.sequence,
+            self.exclusive_bytes,
+            self.shared_bytes,
+            self.memtable_bytes,
+            self.files.len()
+        )
+    }
+}
+
+/// A slot's words, as they are read by others.
+#[derive(Debug, Clone)]
+pub(crate) struct Pin {
+    pub(crate) id: u64,
+    pub(crate) kind: PinKind,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) label: Option<&'static str>,
+    pub(crate) thread: u32,
+    pub(crate) created_ms: u64,
+    pub(crate) touched_ms: u64,
+    pub(crate) family: Option<ColumnFamilyId>,
+    pub(crate) sequence: u64,
+    pub(crate) super_version: u64,
+}
+
+/// What a pin says of itself when it is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PinSpec {
+    pub(crate) kind: PinKind,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) label: Option<&'static str>,
+    pub(crate) family: Option<ColumnFamilyId>,
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) super_version: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Odd while in use; rises by one with each change.
+    state: AtomicU64,
+    site: SiteCell,
+    kind: AtomicU8,
+    has_label: AtomicBool,
+    is_ousted: AtomicBool,
+    thread: AtomicU32,
+    family: AtomicU64,
+    created_ms: AtomicU64,
+    touched_ms: AtomicU64,
+    pub(super) sequence: AtomicU64,
+    super_version: AtomicU64,
+    /// Locked only by pins that have a label, and by reports.
+    label: Mutex<Option<&'static str>>,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot {
+            state: AtomicU64::new(0),
+            site: SiteCell::new(),
+            kind: AtomicU8::new(0),
+            has_label: AtomicBool::new(false),
+            is_ousted: AtomicBool::new(false),
+            thread: AtomicU32::new(0),
+            family: AtomicU64::new(0),
+            created_ms: AtomicU64::new(0),
+            touched_ms: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            super_version: AtomicU64::new(0),
+            label: Mutex::new(None),
+        }
+    }
+}
+
+impl Slot {
+    /// True if the slot is, or is about to be, a snapshot's. A slot that is being claimed may still say what it was
+    /// before: then its owner has not read the visible number yet, and will read one that is not older than ours.
+    pub(super) fn is_snapshot(&self) -> bool {
+        // Acquire pairs with the Release in `claim`.
+        !self.state.load(Ordering::Acquire).is_multiple_of(2)
+            && self.kind.load(Ordering::Relaxed) == PinKind::Snapshot as u8
+    }
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// A bit for each slot in use.
+    used: AtomicU64,
+    /// The place of the first slot in the whole registry.
+    base: u64,
+    slots: Box<[Slot]>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    chunks: Mutex<Vec<Arc<Chunk>>>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct PinRegistry {
+    /// The chunk that a shard's pins try first; full ones are passed over under the shard's lock.
+    first: [Arc<Chunk>; SHARDS],
+    shards: [Shard; SHARDS],
+    chunks_made: AtomicU64,
+    open: AtomicUsize,
+    /// Milliseconds on the clock, about.
+    pub(super) now_ms: AtomicU64,
+    wake: Arc<Wake>,
+}
+
+impl PinRegistry {
+    pub(crate) fn new(wake: Arc<Wake>) -> Arc<PinRegistry> {
+        let chunk = |base: usize| {
+            Arc::new(Chunk {
+                used: AtomicU64::new(0),
+                base: (base * CHUNK_SLOTS) as u64,
+                slots: (0..CHUNK_SLOTS).map(|_| Slot::new()).collect(),
+            })
+        };
+        Arc::new(PinRegistry {
+            first: std::array::from_fn(chunk),
+            shards: std::array::from_fn(|_| Shard::default()),
+            chunks_made: AtomicU64::new(SHARDS as u64),
+            open: AtomicUsize::new(0),
+            now_ms: AtomicU64::new(0),
+            wake,
+        })
+    }
+
+    /// Takes a slot.
+    #[inline]
+    pub(crate) fn claim(self: &Arc<Self>, spec: PinSpec) -> PinGuard {
+        let thread = thread_number();
+        let shard = thread % SHARDS;
+        let (chunk, index) = match take_bit(&self.first[shard]) {
+            Some(index) => (Arc::clone(&self.first[shard]), index),
+            None => self.claim_further(shard),
+        };
+        let slot = &chunk.slots[index];
+        let now = self.now_ms.load(Ordering::Relaxed);
+        // Relaxed, all of them: published by the state below.
+        slot.site.store(spec.site);
+        slot.kind.store(spec.kind as u8, Ordering::Relaxed);
+        slot.is_ousted.store(false, Ordering::Relaxed);
+        slot.thread.store(thread as u32, Ordering::Relaxed);
+        slot.family.store(spec.family.map_or(u64::MAX, |family| u64::from(family.0)), Ordering::Relaxed);
+        slot.created_ms.store(now, Ordering::Relaxed);
+        slot.touched_ms.store(now, Ordering::Relaxed);
+        slot.sequence.store(spec.sequence.0, Ordering::Relaxed);
+        slot.super_version.store(spec.super_version, Ordering::Relaxed);
+        if spec.label.is_some() {
+            *slot.label.lock() = spec.label;
+            slot.has_label.store(true, Ordering::Relaxed);
+        }
+        let state = slot.state.load(Ordering::Relaxed) + 1;
+        // Release pairs with the Acquire in `read`: whoever sees the odd state sees the words.
+        slot.state.store(state, Ordering::Release);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        PinGuard { registry: Arc::clone(self), chunk, index: index as u32 }
+    }
+
+    #[cold]
+    fn claim_further(&self, shard: usize) -> (Arc<Chunk>, usize) {
+        let mut chunks = self.shards[shard].chunks.lock();
+        // The newest are most likely to have room.
+        for chunk in chunks.iter().rev() {
+            if let Some(index) = take_bit(chunk) {
+                return (Arc::clone(chunk), index);
+            }
+        }
+        let base = self.chunks_made.fetch_add(1, Ordering::Relaxed) * CHUNK_SLOTS as u64;
+        let slots = (0..CHUNK_SLOTS).map(|_| Slot::new()).collect();
+        let chunk = Arc::new(Chunk { used: AtomicU64::new(1), base, slots });
+        chunks.push(Arc::clone(&chunk));
+        (chunk, 0)
+    }
+
+    /// Calls `each` with every slot in use.
+    pub(super) fn for_each(&self, mut each: impl FnMut(u64, &Slot)) {
+        let mut visit = |chunk: &Chunk| {
+            // Acquire pairs with the Release that clears a bit.
+            let mut used = chunk.used.load(Ordering::Acquire);
+            while used != 0 {
+                let index = used.trailing_zeros() as usize;
+                used &= used - 1;
+                if let Some(slot) = chunk.slots.get(index) {
+                    each(chunk.base + index as u64, slot);
+                }
+            }
+        };
+        for (first, shard) in self.first.iter().zip(&self.shards) {
+            visit(first);
+            let further = shard.chunks.lock().clone();
+            further.iter().for_each(|chunk| visit(chunk));
+        }
+    }
+
+    /// Every pin, oldest first.
+    pub(crate) fn pins(&self) -> Vec<Pin> {
+        let mut pins = Vec::new();
+        self.for_each(|place, slot| pins.extend(read(place, slot)));
+        pins.sort_by_key(|pin| (pin.created_ms, pin.id));
+        pins
+    }
+
+    /// How many pins there are.
+    pub(crate) fn count(&self) -> usize {
+        // Acquire pairs with the Release of a guard's drop: whoever sees it gone sees what it did before.
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Makes every iterator and snapshot fail at its next step.
+    pub(crate) fn oust_all(&self) {
+        self.for_each(|_, slot| {
+            if slot.kind.load(Ordering::Relaxed) != PinKind::Job as u8 {
+                // Relaxed: noticed at some later step.
+                slot.is_ousted.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// The janitor's tick, in milliseconds.
+    pub(crate) fn tick(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+    }
+}
+
+/// Claims a free bit.
+#[inline]
+fn take_bit(chunk: &Chunk) -> Option<usize> {
+    let mut used = chunk.used.load(Ordering::Relaxed);
+    loop {
+        let index = used.trailing_ones() as usize;
+        if index >= CHUNK_SLOTS {
+            return None;
+        }
+        // Acquire pairs with the Release of the last owner's drop: its stores come before ours.
+        match chunk.used.compare_exchange_weak(used, used | 1 << index, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return Some(index),
+            Err(now) => used = now,
+        }
+    }
+}
+
+/// The words of a slot, unless it changed meanwhile.
+fn read(place: u64, slot: &Slot) -> Option<Pin> {
+    // Acquire pairs with the Release in `claim`.
+    let state = slot.state.load(Ordering::Acquire);
+    if state.is_multiple_of(2) {
+        return None;
+    }
+    let label = if slot.has_label.load(Ordering::Relaxed) { *slot.label.lock() } else { None };
+    let family = slot.family.load(Ordering::Relaxed);
+    let pin = Pin {
+        id: place << 32 | (state & 0xFFFF_FFFF),
+        kind: PinKind::from_byte(slot.kind.load(Ordering::Relaxed))?,
+        site: slot.site.load()?,
+        label,
+        thread: slot.thread.load(Ordering::Relaxed),
+        created_ms: slot.created_ms.load(Ordering::Relaxed),
+        touched_ms: slot.touched_ms.load(Ordering::Relaxed),
+        family: u32::try_from(family).ok().map(ColumnFamilyId),
+        sequence: slot.sequence.load(Ordering::Relaxed),
+        super_version: slot.super_version.load(Ordering::Relaxed),
+    };
+    // Keeps the loads above before the one below.
+    fence(Ordering::Acquire);
+    (slot.state.load(Ordering::Relaxed) == state).then_some(pin)
+}
+
+/// A held slot. Dropping it marks the slot free, and wakes the janitor if something waits for that.
+pub(crate) struct PinGuard {
+    registry: Arc<PinRegistry>,
+    chunk: Arc<Chunk>,
+    index: u32,
+}
+
+impl PinGuard {
+    #[inline]
+    pub(super) fn slot(&self) -> &Slot {
+        &self.chunk.slots[self.index as usize]
+    }
+
+    /// Notes that the reader is alive.
+    #[inline]
+    pub(crate) fn touch(&self) {
+        // Relaxed: a figure for reports.
+        self.slot().touched_ms.store(self.registry.now_ms.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The view that the reader holds now.
+    #[inline]
+    pub(crate) fn set_view(&self, super_version: u64, sequence: SequenceNumber) {
+        self.slot().super_version.store(super_version, Ordering::Relaxed);
+        self.slot().sequence.store(sequence.0, Ordering::Relaxed);
+    }
+
+    /// An error of kind `PinEvicted` once the pin was ousted.
+    #[inline]
+    pub(crate) fn check_ousted(&self) -> Result<()> {
+        match self.slot().is_ousted.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(self.ousted()),
+        }
+    }
+
+    #[cold]
+    fn ousted(&self) -> Error {
+        let site = self
+            .slot()
+            .site
+            .load()
+            .map_or_else(String::new, |site| format!(" made at {}:{}", site.file(), site.line()));
+        Error::new(ErrorKind::PinEvicted, format!("the reader{site} was ousted when the database was closed"))
+    }
+}
+
+impl Drop for PinGuard {
+    #[inline]
+    fn drop(&mut self) {
+        let slot = self.slot();
+        if slot.has_label.load(Ordering::Relaxed) {
+            slot.has_label.store(false, Ordering::Relaxed);
+            *slot.label.lock() = None;
+        }
+        let state = slot.state.load(Ordering::Relaxed) + 1;
+        slot.state.store(state, Ordering::Release);
+        // Release pairs with the Acquire in `take_bit`.
+        self.chunk.used.fetch_and(!(1 << self.index), Ordering::Release);
+        // Release pairs with the Acquire in `count`.
+        self.registry.open.fetch_sub(1, Ordering::Release);
+        self.registry.wake.reader_left();
+    }
+}
+
+impl fmt::Debug for PinGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinGuard({})", self.chunk.base + u64::from(self.index))
+    }
+}

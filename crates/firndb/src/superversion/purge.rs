@@ -1,0 +1,384 @@
+//! The janitor: frees what nobody reads any more, and unlinks files whose time has come.
+//!
+//! Everything that ends goes through here: replaced SuperVersions (the graveyard), obsolete tables, logs and MANIFESTs.
+//! Readers only mark; the janitor's thread (or a test, step by step) does the work. It looks at its list when it is
+//! told to, when a reader leaves while something waits, and a few times a second while something waits.
+//!
+//! Invariants: (1) a reference in the graveyard is let go only when it is the only one, so that the memory is freed
+//! here. (2) A file is unlinked at most once by its number, and never while a version in use, a job or the durable
+//! MANIFEST names it. (3) A failed unlink is tried again, later and later; a file that is not there is reported as a
+//! bug. (4) No lock is held while a file is unlinked or memory is freed.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::file_name::{self, FileKind};
+use crate::format::key::FileNumber;
+use crate::fs::Fs;
+use crate::memtable::MemTable;
+use crate::metrics::{EventListener, LogLevel, Logger, Statistics, TableFileEvent, Ticker};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex};
+
+use super::family::SuperVersion;
+use super::pins::PinRegistry;
+
+/// How often the janitor looks by itself: while something waits, and otherwise (to keep the registry's tick).
+const PERIOD_WAITING: Duration = Duration::from_millis(100);
+const PERIOD_IDLE: Duration = Duration::from_millis(500);
+/// The first and the longest wait after an unlink that failed.
+const RETRY_FIRST_MS: u64 = 50;
+const RETRY_MAX_MS: u64 = 10_000;
+
+/// Tells the janitor that there is something to do. Cheap to call when there is not.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    /// Something waits for readers to leave.
+    waits: AtomicBool,
+    is_set: AtomicBool,
+    lock: Mutex<()>,
+    called: Condvar,
+}
+
+impl Wake {
+    /// A reader left: of interest only if something waits for that.
+    #[inline]
+    pub(crate) fn reader_left(&self) {
+        // Relaxed: if the mark is missed, the janitor looks by itself soon.
+        if self.waits.load(Ordering::Relaxed) {
+            self.call();
+        }
+    }
+
+    /// Calls the janitor; the first call since it looked last does, later ones do nothing.
+    #[cold]
+    pub(crate) fn call(&self) {
+        // AcqRel: the janitor, which takes the mark, sees what the caller did before.
+        if !self.is_set.swap(true, Ordering::AcqRel) {
+            // Without the lock a call may fall between the janitor's look and its sleep: that costs one period.
+            self.called.notify_one();
+        }
+    }
+}
+
+/// SuperVersions that were replaced, kept until nobody else has them.
+#[derive(Debug)]
+pub(crate) struct Graveyard {
+    views: Mutex<Vec<Arc<SuperVersion>>>,
+    wake: Arc<Wake>,
+}
+
+impl Graveyard {
+    pub(crate) fn new(wake: Arc<Wake>) -> Arc<Graveyard> {
+        Arc::new(Graveyard { views: Mutex::new(Vec::new()), wake })
+    }
+
+    /// Takes over the reference of whoever replaced `view`.
+    pub(crate) fn bury(&self, view: Arc<SuperVersion>) {
+        self.views.lock().push(view);
+        self.wake.waits.store(true, Ordering::Relaxed);
+        self.wake.call();
+    }
+
+    /// The replaced views that are still held by someone, oldest first.
+    pub(crate) fn held(&self) -> Vec<Arc<SuperVersion>> {
+        self.views.lock().clone()
+    }
+
+    /// Takes out the views that nobody else has.
+    fn take_free(&self) -> Vec<Arc<SuperVersion>> {
+        let mut views = self.views.lock();
+        let mut free = Vec::new();
+        views.retain(|view| {
+            // A view in here is in no published pointer: with one reference left, nobody can make a second one.
+            let is_free = Arc::strong_count(view) == 1;
+            if is_free {
+                free.push(Arc::clone(view));
+            }
+            !is_free
+        });
+        free
+    }
+
+    fn is_empty(&self) -> bool {
+        self.views.lock().is_empty()
+    }
+}
+
+/// A file whose time has come, or will.
+#[derive(Debug, Clone)]
+struct Obsolete {
+    kind: FileKind,
+    number: FileNumber,
+    bytes: u64,
+    tries: u32,
+    not_before_ms: u64,
+}
+
+/// Asked before a file is unlinked: true if it must stay for now.
+pub(crate) type IsNeeded = Box<dyn Fn(FileKind, FileNumber) -> bool + Send + Sync>;
+
+/// What the janitor works with.
+pub(crate) struct JanitorConfig {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) listeners: Vec<Arc<dyn EventListener>>,
+    pub(crate) logger: Option<Arc<dyn Logger>>,
+    /// Named by a version in use, the durable MANIFEST, or a running job. The one retention rule.
+    pub(crate) is_needed: IsNeeded,
+    /// Called before a table is unlinked, so that its reader is closed.
+    pub(crate) forget_table: Box<dyn Fn(FileNumber) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Queue {
+    files: Vec<Obsolete>,
+    /// Every file that was ever handed in, so that each is unlinked once.
+    known: HashSet<(FileKind, FileNumber)>,
+    /// Memtables that only values of readers keep.
+    memtables: Vec<Arc<MemTable>>,
+}
+
+/// See the module's text.
+pub(crate) struct Janitor {
+    config: JanitorConfig,
+    pub(crate) wake: Arc<Wake>,
+    pub(crate) graveyard: Arc<Graveyard>,
+    pub(crate) pins: Arc<PinRegistry>,
+    queue: Mutex<Queue>,
+    /// One step at a time.
+    working: Mutex<()>,
+    is_stopped: AtomicBool,
+    unlinked: AtomicU64,
+    missing: AtomicU64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Janitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Janitor({} files waiting)", self.queue.lock().files.len())
+    }
+}
+
+/// The parts of a janitor that must exist before the rest of the database does.
+#[derive(Debug)]
+pub(crate) struct JanitorSeed {
+    pub(crate) wake: Arc<Wake>,
+    pub(crate) graveyard: Arc<Graveyard>,
+    pub(crate) pins: Arc<PinRegistry>,
+}
+
+impl JanitorSeed {
+    pub(crate) fn new() -> JanitorSeed {
+        let wake = Arc::new(Wake::default());
+        JanitorSeed { graveyard: Graveyard::new(Arc::clone(&wake)), pins: PinRegistry::new(Arc::clone(&wake)), wake }
+    }
+}
+
+impl Janitor {
+    pub(crate) fn new(config: JanitorConfig, seed: JanitorSeed) -> Arc<Janitor> {
+        seed.pins.tick(config.clock.monotonic_micros() / 1000);
+        Arc::new(Janitor {
+            config,
+            wake: seed.wake,
+            graveyard: seed.graveyard,
+            pins: seed.pins,
+            queue: Mutex::new(Queue::default()),
+            working: Mutex::new(()),
+            is_stopped: AtomicBool::new(false),
+            unlinked: AtomicU64::new(0),
+            missing: AtomicU64::new(0),
+            thread: Mutex::new(None),
+        })
+    }
+
+    /// Starts the janitor's thread.
+    #[cfg(not(loom))]
+    pub(crate) fn start(self: &Arc<Self>) -> Result<()> {
+        let janitor = Arc::clone(self);
+        let thread = std::thread::Builder::new()
+            .name("firndb-janitor".to_owned())
+            .spawn(move || janitor.run())
+            .map_err(|error| Error::from_io("spawn", &self.config.dir, &error))?;
+        *self.thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    #[cfg(not(loom))]
+    fn run(&self) {
+        while !self.is_stopped.load(Ordering::Acquire) {
+            let period = match self.has_waiting() {
+                true => PERIOD_WAITING,
+                false => PERIOD_IDLE,
+            };
+            let lock = self.wake.lock.lock();
+            if !self.wake.is_set.load(Ordering::Acquire) {
+                drop(self.wake.called.wait_timeout(lock, period));
+            } else {
+                drop(lock);
+            }
+            self.step();
+        }
+    }
+
+    /// Ends the thread, if there is one; waits for it unless called on it.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.wake.is_set.store(true, Ordering::Release);
+        self.wake.called.notify_all();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // A janitor that panicked has said so on stderr; there is nothing left to wait for.
+            let _ = thread.join();
+        }
+    }
+
+    /// Hands a file over whose last use is in sight. Handing it in twice does nothing.
+    pub(crate) fn obsolete(&self, kind: FileKind, number: FileNumber, bytes: u64) {
+        let mut queue = self.queue.lock();
+        if queue.known.insert((kind, number)) {
+            queue.files.push(Obsolete { kind, number, bytes, tries: 0, not_before_ms: 0 });
+        }
+        drop(queue);
+        self.wake.waits.store(true, Ordering::Relaxed);
+        self.wake.call();
+    }
+
+    fn has_waiting(&self) -> bool {
+        let queue = self.queue.lock();
+        !queue.files.is_empty() || !queue.memtables.is_empty() || !self.graveyard.is_empty()
+    }
+
+    /// Does what can be done now; true if anything was.
+    pub(crate) fn step(&self) -> bool {
+        let _one_at_a_time = self.working.lock();
+        // Cleared first: a call that comes while we look makes us look again.
+        self.wake.is_set.store(false, Ordering::Release);
+        let now = self.config.clock.monotonic_micros() / 1000;
+        self.pins.tick(now);
+        let freed = self.free_views();
+        let unlinked = self.unlink_due(now);
+        self.wake.waits.store(self.has_waiting(), Ordering::Relaxed);
+        freed || unlinked
+    }
+
+    fn free_views(&self) -> bool {
+        let free = self.graveyard.take_free();
+        let any = !free.is_empty();
+        for view in free {
+            let Ok(view) = Arc::try_unwrap(view) else { continue };
+            for memtable in std::iter::once(view.memtable).chain(view.immutables) {
+                // A value that a reader holds keeps the memtable's memory; whoever has it must not be the one to free it.
+                if Arc::strong_count(&memtable) == 1 && !memtable.is_unpinned() {
+                    self.queue.lock().memtables.push(memtable);
+                }
+            }
+        }
+        let kept: Vec<_> = {
+            let mut queue = self.queue.lock();
+            let (free, kept) =
+                std::mem::take(&mut queue.memtables).into_iter().partition(|m: &Arc<MemTable>| m.is_unpinned());
+            queue.memtables = kept;
+            free
+        };
+        any || !kept.is_empty()
+    }
+
+    fn unlink_due(&self, now: u64) -> bool {
+        let due: Vec<Obsolete> = {
+            let mut queue = self.queue.lock();
+            let (due, later) = std::mem::take(&mut queue.files).into_iter().partition(|file| file.not_before_ms <= now);
+            queue.files = later;
+            due
+        };
+        let mut any = false;
+        let mut kept = Vec::new();
+        for mut file in due {
+            if (self.config.is_needed)(file.kind, file.number) {
+                kept.push(file);
+                continue;
+            }
+            match self.unlink(&file) {
+                Ok(()) => any = true,
+                Err(error) if error.is_not_found() => {
+                    // Somebody else removed it, or it was unlinked twice: both are bugs.
+                    self.missing.fetch_add(1, Ordering::Relaxed);
+                    self.log(LogLevel::Error, &format!("bug: an obsolete file is not there: {error}"));
+                }
+                Err(error) => {
+                    file.tries += 1;
+                    let wait = (RETRY_FIRST_MS << file.tries.min(10)).min(RETRY_MAX_MS);
+                    file.not_before_ms = now + wait;
+                    self.log(LogLevel::Warn, &format!("unlink failed, next try in {wait} ms: {error}"));
+                    kept.push(file);
+                }
+            }
+        }
+        self.queue.lock().files.extend(kept);
+        any
+    }
+
+    fn unlink(&self, file: &Obsolete) -> Result<()> {
+        let fs = &self.config.fs;
+        let path = |name: String| self.config.dir.join(name);
+        match file.kind {
+            FileKind::Table => {
+                (self.config.forget_table)(file.number);
+                match fs.remove_file(&path(file_name::table(file.number))) {
+                    Err(error) if error.is_not_found() => fs.remove_file(&path(file_name::old_table(file.number)))?,
+                    other => other?,
+                }
+                let event = TableFileEvent { file: file.number, bytes: file.bytes };
+                self.config.listeners.iter().for_each(|listener| listener.table_file_deleted(&event));
+            }
+            FileKind::Wal => fs.remove_file(&path(file_name::wal(file.number)))?,
+            FileKind::Manifest => fs.remove_file(&path(file_name::manifest(file.number)))?,
+            FileKind::Options => fs.remove_file(&path(file_name::options(file.number)))?,
+            FileKind::Temp => match fs.remove_file(&path(file_name::temp(file.number))) {
+                Err(error) if error.is_not_found() => fs.remove_file(&path(file_name::options_temp(file.number)))?,
+                other => other?,
+            },
+            other => {
+                return Err(Error::new(ErrorKind::Internal, format!("a file of kind {other:?} is never obsolete")));
+            }
+        }
+        self.unlinked.fetch_add(1, Ordering::Relaxed);
+        self.config.statistics.add(Ticker::FilesDeleted, 1);
+        Ok(())
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        if let Some(logger) = &self.config.logger {
+            logger.log(level, message);
+        }
+    }
+
+    /// Works until nothing more can be done now.
+    pub(crate) fn drain(&self) {
+        while self.step() {}
+    }
+
+    /// Files that wait to be unlinked.
+    pub(crate) fn waiting_files(&self) -> Vec<FileNumber> {
+        self.queue.lock().files.iter().map(|file| file.number).collect()
+    }
+
+    /// Files unlinked so far.
+    pub(crate) fn unlinked(&self) -> u64 {
+        self.unlinked.load(Ordering::Relaxed)
+    }
+
+    /// Files that were not there when they were to be unlinked: 0, or a bug.
+    pub(crate) fn missing(&self) -> u64 {
+        self.missing.load(Ordering::Relaxed)
+    }
+}
