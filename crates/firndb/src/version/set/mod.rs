@@ -234,8 +234,7 @@ impl VersionSet {
         is_read_only: bool,
         orders: &dyn Fn(&str) -> Option<KeyOrder>,
     ) -> Result<(VersionSet, Recovered)> {
-        let number = manifest::read_current(&*config.fs, &config.dir)?;
-        let found = manifest::read_manifest(&*config.fs, &config.dir, number)?;
+        let (number, found) = read_newest(&config)?;
         let path = config.dir.join(file_name::manifest(number));
         let ManifestState { next_file, last_sequence, min_log_to_keep, max_family, tracked_wals, .. } = found;
         let mut families = BTreeMap::new();
@@ -397,6 +396,24 @@ impl VersionSet {
 
     pub(crate) fn min_log_to_keep(&self) -> FileNumber {
         self.state.lock().min_log_to_keep
+    }
+}
+
+/// The MANIFEST that CURRENT names. A writer beside a read-only opening may switch, and remove the one just named: then
+/// CURRENT has changed, and is read again.
+fn read_newest(config: &VersionSetConfig) -> Result<(FileNumber, ManifestState)> {
+    let mut number = manifest::read_current(&*config.fs, &config.dir)?;
+    loop {
+        let error = match manifest::read_manifest(&*config.fs, &config.dir, number) {
+            Ok(found) => return Ok((number, found)),
+            Err(error) => error,
+        };
+        let is_missing = error.corruption().is_some_and(|found| found.kind == CorruptionKind::Missing);
+        let now = manifest::read_current(&*config.fs, &config.dir)?;
+        if !is_missing || now <= number {
+            return Err(error);
+        }
+        number = now;
     }
 }
 

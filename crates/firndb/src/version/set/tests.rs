@@ -97,7 +97,7 @@ fn crash_everywhere(
         fs.crash_after(fs.op_count() + step);
         let is_done = work(&fs, &set).is_ok();
         for policy in CrashPolicy::ALL {
-            for seed in 0..3 {
+            for seed in 0..24 {
                 let after = fs.crash_image(&policy, seed);
                 let recovered = match recover(&after) {
                     Ok(recovered) => recovered,
