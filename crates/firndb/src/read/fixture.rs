@@ -11,11 +11,13 @@ use crate::memtable::MemTable;
 use crate::metrics::Statistics;
 use crate::sync::Arc;
 use crate::table::builder::{TableBuildContext, TableBuilder, TableConfig};
-use crate::table::reader::{TableOpenContext, TableReader};
 use crate::version::edit::FileMeta;
+use crate::version::table_cache::TableCache;
 use crate::version::{Level, TableFile, Version};
 
 use super::get::Layers;
+use super::options::ReadOptions;
+use super::view::{Hold, View};
 
 const DIR: &str = "/db";
 
@@ -30,8 +32,8 @@ type Entry = (Vec<u8>, Vec<u8>);
 pub(super) struct Fixture {
     memtable: Arc<MemTable>,
     immutables: Vec<Arc<MemTable>>,
-    version: Version,
-    cache: Arc<BlockCache>,
+    pub(super) version: Arc<Version>,
+    pub(super) tables: Arc<TableCache>,
     pub(super) statistics: Arc<Statistics>,
     pub(super) fs: MemoryFs,
 }
@@ -118,28 +120,32 @@ impl Fixture {
         let level_0 = newest_first.map(|run| table(&fs, order, run as u64, sorted(order, runs[run]))).collect();
         let level_0 = Level::new(0, order, level_0).expect("in order of age");
         let levels = vec![Arc::new(level_0), level(1), level(0), Arc::new(Level::empty(3))];
-        let version = Version { id: 1, order: order.clone(), levels };
+        let version = Arc::new(Version { id: 1, order: order.clone(), levels });
         let immutables = vec![memtable(order, 6, runs[6]), memtable(order, 5, runs[5])];
-        let (cache, statistics) = (BlockCache::new(1 << 20), Arc::default());
-        Fixture { memtable: memtable(order, 7, runs[7]), immutables, version, cache, statistics, fs }
+        let statistics = Arc::new(Statistics::default());
+        let blocks = BlockCache::new(1 << 20);
+        let tables = TableCache::new(Arc::new(fs.clone()), DIR.into(), Some(3), blocks, Arc::clone(&statistics));
+        let tables = Arc::new(tables);
+        Fixture { memtable: memtable(order, 7, runs[7]), immutables, version, tables, statistics, fs }
     }
 
     pub(super) fn layers(&self) -> Layers<'_> {
         Layers { memtable: &self.memtable, immutables: &self.immutables, version: &self.version }
     }
 
-    pub(super) fn open(&self, file: &TableFile) -> Result<Arc<TableReader>> {
-        let path = path_of(file.number().0);
-        let context = TableOpenContext {
-            path: path.clone(),
-            number: file.number(),
-            order: self.version.order.clone(),
-            cache: Arc::clone(&self.cache),
-            statistics: Arc::clone(&self.statistics),
-            largest_seq: file.meta.largest_seq,
-            unique_id: file.meta.unique_id,
-            verify_checksums: true,
-        };
-        TableReader::open(self.fs.open_random(&path)?, file.meta.size, context)
+    pub(super) fn view(&self, sequence: u64, options: &ReadOptions) -> View {
+        let acquired = (Arc::clone(&self.memtable), self.immutables.clone(), Arc::clone(&self.version));
+        let statistics = Arc::clone(&self.statistics);
+        let tables = Arc::clone(&self.tables);
+        View::new(acquired, SequenceNumber(sequence), tables, options, statistics, Box::new(Nothing))
+    }
+}
+
+/// Holds nothing and ousts nobody.
+struct Nothing;
+
+impl Hold for Nothing {
+    fn pulse(&self) -> Result<()> {
+        Ok(())
     }
 }

@@ -5,7 +5,6 @@
 //! it. The key is hashed at most once, for the filters of all tables; nothing is allocated but a long result's pin.
 
 use std::cmp::Ordering;
-use std::ops::Deref;
 
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
@@ -14,7 +13,8 @@ use crate::memtable::MemTable;
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
 use crate::table::filter::KeyHash;
-use crate::table::reader::{TableHit, TableReadOptions, TableReader};
+use crate::table::reader::{TableHit, TableReadOptions};
+use crate::version::table_cache::TableCache;
 use crate::version::{TableFile, Version};
 
 use super::slice::Slice;
@@ -36,14 +36,14 @@ impl Layers<'_> {
     }
 }
 
-/// The newest value of `user_key` that `sequence` sees in these layers; `open` gives a file's reader, from the table cache. `None` if absent or deleted.
+/// The newest value of `user_key` that `sequence` sees in these layers; `None` if absent or deleted.
 ///
 /// # Errors
 /// Whatever a table says that cannot be read, and `NotSupported` if the newest version is of a kind that cannot be
 /// resolved. An error in a newer run is not papered over with an older version.
-pub(crate) fn get<T: Deref<Target = TableReader>>(
+pub(crate) fn get(
     layers: Layers<'_>,
-    open: impl Fn(&TableFile) -> Result<T>,
+    tables: &TableCache,
     user_key: &[u8],
     sequence: SequenceNumber,
     options: &TableReadOptions,
@@ -67,7 +67,7 @@ pub(crate) fn get<T: Deref<Target = TableReader>>(
             }
         };
         for file in files.iter().filter(|file| holds(order, file, user_key)) {
-            let hit = open(file)?.get(user_key, sequence, &mut hash, options)?;
+            let hit = tables.borrow(file, order)?.get(user_key, sequence, &mut hash, options)?;
             if let Some(hit) = hit {
                 return counted(in_table(hit), statistics);
             }

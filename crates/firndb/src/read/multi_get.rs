@@ -4,14 +4,14 @@
 //! keys that it may hold, and neighbours find their block in the processor's caches. Each key has its own answer: a
 //! damaged file fails the keys that need it and no others. Answers come in the order of the input.
 
-use std::ops::Deref;
-
 use crate::error::Result;
 use crate::format::key::{SequenceNumber, user_key};
 use crate::metrics::{Statistics, Ticker};
+use crate::sync::Arc;
 use crate::table::filter::KeyHash;
-use crate::table::reader::{TableReadOptions, TableReader};
+use crate::table::reader::TableReadOptions;
 use crate::version::TableFile;
+use crate::version::table_cache::TableCache;
 
 use super::get::{Layers, SeekKey, holds, in_table};
 use super::slice::Slice;
@@ -25,9 +25,9 @@ struct Lookup<'a> {
 }
 
 /// The newest value of each key that `sequence` sees, in the order of `keys`.
-pub(crate) fn multi_get<K: AsRef<[u8]>, T: Deref<Target = TableReader>>(
+pub(crate) fn multi_get<K: AsRef<[u8]>>(
     layers: Layers<'_>,
-    open: impl Fn(&TableFile) -> Result<T>,
+    tables: &TableCache,
     keys: &[K],
     sequence: SequenceNumber,
     options: &TableReadOptions,
@@ -49,22 +49,23 @@ pub(crate) fn multi_get<K: AsRef<[u8]>, T: Deref<Target = TableReader>>(
     pending.sort_unstable_by(|a, b| order.compare(a.key, b.key));
 
     // Asks one file for some neighbouring keys; those it knows are answered, and no longer asked for.
-    let mut ask = |file: &TableFile, asked: &mut [Lookup<'_>], is_answered: &mut [bool]| match open(file) {
-        Ok(table) => {
-            for (lookup, done) in asked.iter_mut().zip(is_answered).filter(|(_, done)| !**done) {
-                if let Some(hit) = table.get(lookup.key, sequence, &mut lookup.hash, options).transpose() {
-                    answers[lookup.place] = hit.and_then(in_table);
+    let mut ask =
+        |file: &Arc<TableFile>, asked: &mut [Lookup<'_>], is_answered: &mut [bool]| match tables.borrow(file, order) {
+            Ok(table) => {
+                for (lookup, done) in asked.iter_mut().zip(is_answered).filter(|(_, done)| !**done) {
+                    if let Some(hit) = table.get(lookup.key, sequence, &mut lookup.hash, options).transpose() {
+                        answers[lookup.place] = hit.and_then(in_table);
+                        *done = true;
+                    }
+                }
+            }
+            Err(error) => {
+                for (lookup, done) in asked.iter().zip(is_answered).filter(|(_, done)| !**done) {
+                    answers[lookup.place] = Err(error.clone());
                     *done = true;
                 }
             }
-        }
-        Err(error) => {
-            for (lookup, done) in asked.iter().zip(is_answered).filter(|(_, done)| !**done) {
-                answers[lookup.place] = Err(error.clone());
-                *done = true;
-            }
-        }
-    };
+        };
     let mut is_answered = Vec::new();
     for (number, level) in layers.version.levels.iter().enumerate() {
         if pending.is_empty() {

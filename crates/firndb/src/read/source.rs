@@ -7,6 +7,7 @@ use crate::iter::InternalIterator;
 use crate::iter::merging::MergingIter;
 use crate::memtable::MemTableIter;
 use crate::table::TableIter;
+use crate::version::level_iter::LevelIter;
 
 use super::slice::Slice;
 
@@ -20,6 +21,7 @@ pub(crate) trait Run: InternalIterator {
 pub(crate) enum Source {
     Memtable(MemTableIter),
     Table(TableIter),
+    Level(LevelIter),
 }
 
 macro_rules! each {
@@ -27,6 +29,7 @@ macro_rules! each {
         match $source {
             Source::Memtable($run) => $call,
             Source::Table($run) => $call,
+            Source::Level($run) => $call,
         }
     };
 }
@@ -83,6 +86,7 @@ impl Run for Source {
         let in_block = match self {
             Source::Memtable(run) => return Slice::in_memtable(run.value(), || run.value_slice()),
             Source::Table(run) => run.value_slice(),
+            Source::Level(run) => run.value_slice(),
         };
         in_block.map_or_else(|| Slice::copied(self.value()), Slice::in_block)
     }

@@ -12,9 +12,15 @@
 
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
-use crate::format::key::SequenceNumber;
+use crate::format::key::{SequenceNumber, user_key};
+use crate::memtable::MemTable;
+use crate::metrics::{Statistics, Ticker};
+use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::table::reader::TableReadOptions;
+use crate::version::Version;
+use crate::version::level_iter::LevelIter;
+use crate::version::table_cache::TableCache;
 
 use super::options::ReadOptions;
 use super::source::Source;
@@ -58,30 +64,116 @@ pub(crate) fn table_options(options: &ReadOptions) -> TableReadOptions {
     }
 }
 
-/// What an iterator holds.
-#[derive(Debug)]
+/// All that an iterator holds: what it reads, as of when, and the pin that says so.
 pub(crate) struct View {
-    pub(crate) steps_forward: u64,
-    pub(crate) steps_back: u64,
-    pub(crate) seeks: u64,
+    memtable: Arc<MemTable>,
+    immutables: Vec<Arc<MemTable>>,
+    version: Arc<Version>,
+    sequence: SequenceNumber,
+    tables: Arc<TableCache>,
+    table_options: TableReadOptions,
+    bounds: Bounds,
+    statistics: Arc<Statistics>,
+    pub(super) seeks: u64,
+    pub(super) steps_forward: u64,
+    pub(super) steps_back: u64,
+    /// Last, so that the registry's slot is given back after what it accounts for.
+    hold: Box<dyn Hold>,
+}
+
+/// What keeps a view readable and tells whose it is: the SuperVersion, the snapshot read from, and the pin in the
+/// registry. Called once every few hundred entries, so that a virtual call costs nothing.
+pub(crate) trait Hold: Send + Sync {
+    /// Notes progress; an error of kind `PinEvicted` once the reader was ousted.
+    fn pulse(&self) -> Result<()>;
 }
 
 impl View {
+    /// A view of what was acquired, in the orders above; `hold` has what must outlive it.
+    pub(crate) fn new(
+        (memtable, immutables, version): (Arc<MemTable>, Vec<Arc<MemTable>>, Arc<Version>),
+        sequence: SequenceNumber,
+        tables: Arc<TableCache>,
+        options: &ReadOptions,
+        statistics: Arc<Statistics>,
+        hold: Box<dyn Hold>,
+    ) -> View {
+        statistics.add(Ticker::NoIteratorCreated, 1);
+        statistics.add(Ticker::SuperversionAcquires, 1);
+        View {
+            memtable,
+            immutables,
+            version,
+            sequence,
+            tables,
+            table_options: table_options(options),
+            bounds: Bounds::of(options),
+            statistics,
+            seeks: 0,
+            steps_forward: 0,
+            steps_back: 0,
+            hold,
+        }
+    }
+
     pub(crate) fn order(&self) -> &KeyOrder {
-        todo!()
+        &self.version.order
     }
 
     pub(crate) fn bounds(&self) -> &Bounds {
-        todo!()
+        &self.bounds
     }
 
-    pub(crate) fn entries(&self, _bounds: Bounds) -> Result<VisibleIter<Source>> {
-        todo!()
+    /// Its visible entries, over those runs that the bounds do not exclude.
+    pub(crate) fn entries(&self, bounds: Bounds) -> Result<VisibleIter<Source>> {
+        let mut runs = Vec::new();
+        // A memtable that is empty now, after the sequence number was read, never gets an entry that this view sees.
+        for memtable in std::iter::once(&self.memtable).chain(&self.immutables) {
+            if !memtable.is_empty() {
+                runs.push(Source::Memtable(memtable.iter()));
+            }
+        }
+        for (number, level) in self.version.levels.iter().enumerate() {
+            if number == 0 {
+                for file in level.files() {
+                    let (smallest, largest) = (user_key(&file.meta.smallest), user_key(&file.meta.largest));
+                    if !bounds.exclude(self.order(), smallest, largest) {
+                        let table = self.tables.open(file, self.order())?;
+                        runs.push(Source::Table(table.iter(self.table_options)));
+                    }
+                }
+            } else if let (Some(first), Some(last)) = (level.files().first(), level.files().last())
+                && !bounds.exclude(self.order(), user_key(&first.meta.smallest), user_key(&last.meta.largest))
+            {
+                runs.push(Source::Level(LevelIter::new(
+                    Arc::clone(level),
+                    Arc::clone(&self.tables),
+                    self.order().clone(),
+                    self.table_options,
+                )));
+            }
+        }
+        Ok(VisibleIter::new(self.order().clone(), runs, self.sequence, bounds))
     }
 }
 
 impl Watch for View {
     fn pulse(&self) -> Result<()> {
-        todo!()
+        self.hold.pulse()
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.statistics.add(Ticker::NoIteratorDeleted, 1);
+        for (ticker, count) in [
+            (Ticker::NumberDbSeek, self.seeks),
+            (Ticker::NumberDbNext, self.steps_forward),
+            (Ticker::NumberDbPrev, self.steps_back),
+        ] {
+            if count > 0 {
+                self.statistics.add(ticker, count);
+            }
+        }
     }
 }
