@@ -43,3 +43,4 @@ pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options, WalRe
 pub use read::{Cursor, Iter, ReadOptions, Slice};
 pub use superversion::{PinKind, PinReport, Snapshot};
 pub use write::batch::WriteBatch;
+pub use write::{Durability, WriteOptions};

@@ -14,7 +14,7 @@ pub(super) const ALIGN: usize = 8;
 /// A chunk's size, unless one request needs more. Large enough that the lock is rare, small enough that a small
 /// memtable is small.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
-const CHUNK_BYTES_MIN: usize = 4096;
+const CHUNK_BYTES_MIN: usize = 1024;
 
 struct Chunk {
     start: NonNull<u8>,

@@ -1,3 +1,15 @@
-//! Writes: batches today; the write queue, sequence numbers and stalls build on them.
+//! Writes: batches, the queue that makes many writers one log append, sequence numbers, stalls.
+//!
+//! Flow: `db` -> **[`WriteQueue`]** -> `wal` (append, perhaps sync) -> `memtable` -> visible.
 
 pub(crate) mod batch;
+mod options;
+mod queue;
+mod stall;
+#[cfg(test)]
+mod tests;
+mod wal_set;
+
+pub use options::{Durability, WriteOptions};
+pub(crate) use queue::{Commit, WriteConfig, WriteQueue, apply};
+pub(crate) use stall::{StallConfig, StallInputs, StallState};

@@ -1,0 +1,156 @@
+//! The write-ahead logs that are alive: the current one, and older ones that unflushed memtables still need.
+//!
+//! Invariants: (1) a log is synced only after every older log that has unsynced records: otherwise a power loss could
+//! tear an older log, and point-in-time recovery would stop before records that were acknowledged as synced. (2) A log
+//! that failed is never appended to again.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::file_name;
+use crate::format::key::FileNumber;
+use crate::fs::{CreateMode, Fs, WritableFile};
+use crate::metrics::{Statistics, Ticker};
+use crate::sync::Arc;
+use crate::wal::writer::LogWriter;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct WalSet {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    statistics: Arc<Statistics>,
+    /// `None` before the first switch.
+    current: Option<LogWriter>,
+    number: FileNumber,
+    has_unsynced: bool,
+    /// Older logs with records that were never synced, oldest first.
+    unsynced: Vec<(FileNumber, Arc<dyn WritableFile>)>,
+    /// Older logs and their sizes, oldest first.
+    older: Vec<(FileNumber, u64)>,
+}
+
+impl WalSet {
+    pub(super) fn new(fs: Arc<dyn Fs>, dir: PathBuf, statistics: Arc<Statistics>) -> WalSet {
+        WalSet {
+            fs,
+            dir,
+            statistics,
+            current: None,
+            number: FileNumber(0),
+            has_unsynced: false,
+            unsynced: Vec::new(),
+            older: Vec::new(),
+        }
+    }
+
+    /// The current log's number.
+    pub(super) fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    /// Bytes of all logs.
+    pub(super) fn bytes(&self) -> u64 {
+        self.older.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.current.as_ref().map_or(0, LogWriter::size)
+    }
+
+    /// The oldest log.
+    pub(super) fn oldest(&self) -> FileNumber {
+        self.older.first().map_or(self.number, |(number, _)| *number)
+    }
+
+    /// Begins a new log; its directory entry is durable on return.
+    pub(super) fn switch(&mut self, number: FileNumber) -> Result<()> {
+        let file = self.fs.create(&self.dir.join(file_name::wal(number)), CreateMode::New)?;
+        self.fs.sync_dir(&self.dir)?;
+        if let Some(mut old) = self.current.take() {
+            // A log that failed has nothing left to hand over.
+            let flushed = old.flush_buffer();
+            self.older.push((self.number, old.size()));
+            if self.has_unsynced {
+                self.unsynced.push((self.number, Arc::clone(old.file())));
+            }
+            if let Err(error) = flushed {
+                self.current = Some(old);
+                self.older.pop();
+                return Err(error);
+            }
+        }
+        let mut log = LogWriter::new(file, None);
+        // Records gather until `hand_over`: one append a group.
+        log.set_buffered(true);
+        self.current = Some(log);
+        self.number = number;
+        self.has_unsynced = false;
+        Ok(())
+    }
+
+    /// Forgets the current log without touching it again: it failed, and nothing in it is needed.
+    pub(super) fn abandon(&mut self) {
+        if let Some(old) = self.current.take() {
+            self.older.push((self.number, old.size()));
+        }
+        self.unsynced.clear();
+        self.has_unsynced = false;
+    }
+
+    fn log(&mut self) -> Result<&mut LogWriter> {
+        self.current.as_mut().ok_or_else(|| Error::new(ErrorKind::Internal, "there is no write-ahead log yet"))
+    }
+
+    /// Adds a record to the buffer.
+    #[inline]
+    pub(super) fn add(&mut self, record: &[u8]) -> Result<()> {
+        self.log()?.add_record(record)?;
+        self.has_unsynced = true;
+        self.statistics.add(Ticker::WalFileBytes, record.len() as u64);
+        Ok(())
+    }
+
+    /// Hands what is buffered to the operating system.
+    #[inline]
+    pub(super) fn hand_over(&mut self) -> Result<()> {
+        match &mut self.current {
+            Some(log) => log.flush_buffer(),
+            None => Ok(()),
+        }
+    }
+
+    /// Syncs all logs up to and including `through`, oldest first.
+    pub(super) fn sync_through(&mut self, through: FileNumber) -> Result<()> {
+        while let Some((number, file)) = self.unsynced.first() {
+            if *number > through {
+                return Ok(());
+            }
+            // A file that went meanwhile was not needed.
+            file.sync_data()?;
+            self.statistics.add(Ticker::WalFileSynced, 1);
+            self.unsynced.remove(0);
+        }
+        if self.number <= through && self.has_unsynced {
+            self.hand_over()?;
+            let log = self.log()?;
+            let outcome = log.file().sync_data();
+            if let Err(error) = &outcome {
+                log.poison(error.clone());
+            }
+            outcome?;
+            self.statistics.add(Ticker::WalFileSynced, 1);
+            self.has_unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Syncs everything.
+    pub(super) fn sync_all(&mut self) -> Result<()> {
+        self.sync_through(self.number)
+    }
+
+    /// Takes out the logs below `needed`, with their sizes: they are obsolete.
+    pub(super) fn release(&mut self, needed: FileNumber) -> Vec<(FileNumber, u64)> {
+        self.unsynced.retain(|(number, _)| *number >= needed);
+        let (gone, kept) = std::mem::take(&mut self.older).into_iter().partition(|(number, _)| *number < needed);
+        self.older = kept;
+        gone
+    }
+}
