@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Where the engine takes time and randomness from.
 ///
@@ -97,5 +99,26 @@ impl Clock for ManualClock {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+}
+
+/// Ends long work early: whoever holds a clone may call it off, and the work looks every now and then.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Calls the work off.
+    pub(crate) fn cancel(&self) {
+        // Relaxed: noticed at some later look.
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// An error of kind `Cancelled` once the work was called off.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Error::new(ErrorKind::Cancelled, "the job was called off")),
+        }
     }
 }

@@ -25,6 +25,8 @@ mod version;
 
 mod superversion;
 
+mod compaction;
+mod flush;
 mod read;
 mod write;
 

@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 
+pub(crate) mod compaction_iter;
 pub(crate) mod merging;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,371 @@
+//! One compaction: tables in, tables out, one edit.
+//!
+//! Outputs are cut between user keys, at the target size or where they would overlap too much of the level after next.
+//! All outputs are synced, and their directory entries too, before the edit that names them. A job that fails, or is
+//! called off, removes its outputs and has changed nothing.
+//!
+//! Source: RocksDB `db/compaction/compaction_job.cc`.
+
+use std::path::{Path, PathBuf};
+
+use crate::clock::{CancelToken, Clock};
+use crate::error::{CorruptionKind, Error, Result};
+use crate::format::comparator::KeyOrder;
+use crate::format::file_name;
+use crate::format::key::{FileNumber, user_key};
+use crate::fs::{CreateMode, Fs, WritableFile};
+use crate::iter::compaction_iter::CompactionIter;
+use crate::iter::merging::MergingIter;
+use crate::metrics::{Statistics, Ticker};
+use crate::superversion::{FamilyState, FrozenSnapshots};
+use crate::sync::Arc;
+use crate::table::builder::{TableBuildContext, TableBuilder, TableConfig};
+use crate::table::reader::TableReadOptions;
+use crate::version::edit::{FileMeta, VersionEdit};
+use crate::version::level_iter::{LevelIter, TableOrLevelIter};
+use crate::version::set::{OutputGuard, VersionSet};
+use crate::version::table_cache::TableCache;
+use crate::version::{Level, Version};
+
+use super::picker::{Compaction, LevelConfig};
+
+/// Entries between two looks at the cancel token.
+const CANCEL_PERIOD: u64 = 1024;
+/// Bytes that are read from an input at once.
+const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// What a compaction works with.
+#[derive(Debug, Clone)]
+pub(crate) struct CompactionContext {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) versions: Arc<VersionSet>,
+    pub(crate) tables: Arc<TableCache>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) table: TableConfig,
+    pub(crate) levels: LevelConfig,
+}
+
+/// What a compaction did.
+#[derive(Debug, Default)]
+pub(crate) struct CompactionOutput {
+    edit: VersionEdit,
+    guards: Vec<OutputGuard>,
+    pub(crate) inputs: Vec<(u32, FileNumber, u64)>,
+    pub(crate) outputs: Vec<FileNumber>,
+    pub(crate) output_level: u32,
+    pub(crate) is_trivial_move: bool,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) entries_read: u64,
+    pub(crate) entries_written: u64,
+}
+
+/// The output file that is being written.
+struct Output {
+    builder: TableBuilder,
+    file: Arc<dyn WritableFile>,
+    guard: OutputGuard,
+    path: PathBuf,
+    /// Bytes of the level after next that it overlaps so far.
+    grandparent_bytes: u64,
+}
+
+/// Which levels can hold a user key below the output, asked with ascending keys.
+struct Below {
+    version: Arc<Version>,
+    /// Levels below the output, each with the first file that can hold later keys.
+    levels: Vec<(usize, usize)>,
+    /// Files of level 0 that are no inputs.
+    loose: Vec<FileMeta>,
+}
+
+impl Below {
+    fn new(compaction: &Compaction) -> Below {
+        let version = &compaction.version;
+        let levels = (compaction.output_level.max(1)..version.levels.len())
+            // An output into level 0 lies above everything else; otherwise the output level's own files are inputs.
+            .filter(|level| *level > compaction.output_level)
+            .map(|level| (level, 0))
+            .collect();
+        let is_input = |number| compaction.files().any(|(_, file)| file.number() == number);
+        let loose = match version.level(0) {
+            Some(level) if compaction.output_level == 0 => {
+                level.files().iter().filter(|file| !is_input(file.number())).map(|file| file.meta.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        Below { version: Arc::clone(version), levels, loose }
+    }
+
+    #[inline]
+    fn is_bottom(&mut self, key: &[u8]) -> bool {
+        let order = &self.version.order;
+        let holds = |smallest: &[u8], largest: &[u8]| {
+            order.compare(user_key(smallest), key).is_le() && order.compare(key, user_key(largest)).is_le()
+        };
+        for (level, at) in &mut self.levels {
+            let files = self.version.levels[*level].files();
+            while *at < files.len() && order.compare(user_key(&files[*at].meta.largest), key).is_lt() {
+                *at += 1;
+            }
+            if files.get(*at).is_some_and(|file| holds(&file.meta.smallest, &file.meta.largest)) {
+                return false;
+            }
+        }
+        !self.loose.iter().any(|file| holds(&file.smallest, &file.largest))
+    }
+}
+
+/// Runs a compaction: reads the inputs, writes the outputs. Nothing is installed yet.
+///
+/// # Errors
+/// What the inputs and the file system say; `Corruption` if entries were lost on the way; `Cancelled`. Outputs are
+/// removed.
+pub(crate) fn run(
+    context: &CompactionContext,
+    family: &FamilyState,
+    compaction: &Compaction,
+    frozen: &FrozenSnapshots,
+    cancel: &CancelToken,
+) -> Result<CompactionOutput> {
+    let mut output = CompactionOutput {
+        edit: VersionEdit { family: family.id(), ..VersionEdit::default() },
+        inputs: compaction.files().map(|(level, file)| (level as u32, file.number(), file.meta.size)).collect(),
+        output_level: compaction.output_level as u32,
+        is_trivial_move: compaction.is_trivial_move,
+        ..CompactionOutput::default()
+    };
+    output.edit.deleted_files = compaction.files().map(|(level, file)| (level as u32, file.number())).collect();
+    if compaction.is_trivial_move {
+        output.edit.new_files = compaction.files().map(|(_, file)| (output.output_level, file.meta.clone())).collect();
+        output.outputs = compaction.files().map(|(_, file)| file.number()).collect();
+        return Ok(output);
+    }
+    let mut writer = Writer { context, family, compaction, output, current: None, paths: Vec::new(), grandparent: 0 };
+    match writer.write_all(frozen, cancel) {
+        Ok(()) => Ok(writer.output),
+        Err(error) => {
+            writer.remove_outputs();
+            Err(error)
+        }
+    }
+}
+
+struct Writer<'a> {
+    context: &'a CompactionContext,
+    family: &'a FamilyState,
+    compaction: &'a Compaction,
+    output: CompactionOutput,
+    current: Option<Output>,
+    /// Everything written so far, to be removed on failure.
+    paths: Vec<PathBuf>,
+    /// The first file of the level after next that can overlap later keys.
+    grandparent: usize,
+}
+
+impl Writer<'_> {
+    fn write_all(&mut self, frozen: &FrozenSnapshots, cancel: &CancelToken) -> Result<()> {
+        let order = self.family.config.order.clone();
+        let expected = self.expected_entries()?;
+        let merged = MergingIter::new(order.clone(), self.runs(&order)?);
+        let mut below = Below::new(self.compaction);
+        let mut iter = CompactionIter::new(
+            merged,
+            order.clone(),
+            frozen.sequences.clone(),
+            frozen.keeps_everything,
+            |key: &[u8]| below.is_bottom(key),
+        );
+        iter.seek_to_first()?;
+        let mut last_user_key: Vec<u8> = Vec::new();
+        let mut steps = 0u64;
+        while iter.valid() {
+            let key = iter.key();
+            self.cut_if_due(&order, key, &last_user_key)?;
+            if self.current.is_none() {
+                self.begin()?;
+            }
+            if let Some(current) = &mut self.current {
+                current.builder.add(key, iter.value())?;
+            }
+            last_user_key.clear();
+            last_user_key.extend_from_slice(user_key(key));
+            self.output.entries_written += 1;
+            steps += 1;
+            if steps.is_multiple_of(CANCEL_PERIOD) {
+                cancel.check()?;
+            }
+            iter.next()?;
+        }
+        cancel.check()?;
+        let counts = iter.counts();
+        self.end()?;
+        self.output.entries_read = counts.read;
+        if counts.read != expected {
+            return Err(Error::corrupt(
+                CorruptionKind::CountMismatch,
+                format!("a compaction read {} entries from tables that say they hold {expected}", counts.read),
+            ));
+        }
+        if counts.read - counts.hidden - counts.obsolete != self.output.entries_written {
+            return Err(Error::corrupt(
+                CorruptionKind::CountMismatch,
+                format!("a compaction wrote {} entries of {counts:?}", self.output.entries_written),
+            ));
+        }
+        let statistics = &self.context.statistics;
+        statistics.add(Ticker::CompactionKeyDropNewerEntry, counts.hidden);
+        statistics.add(Ticker::CompactionKeyDropObsolete, counts.obsolete);
+        self.output.bytes_read = self.compaction.input_bytes();
+        if !self.output.outputs.is_empty() {
+            self.context.fs.sync_dir(&self.context.dir)?;
+        }
+        Ok(())
+    }
+
+    /// What the inputs' properties say they hold.
+    fn expected_entries(&self) -> Result<u64> {
+        let order = &self.family.config.order;
+        let mut entries = 0;
+        for (_, file) in self.compaction.files() {
+            entries += self.context.tables.open(file, order)?.properties().entries;
+        }
+        Ok(entries)
+    }
+
+    /// The inputs as sorted runs, newest first.
+    fn runs(&self, order: &KeyOrder) -> Result<Vec<TableOrLevelIter>> {
+        let options = TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: READ_AHEAD_BYTES };
+        let mut runs = Vec::new();
+        for (number, files) in &self.compaction.inputs {
+            if *number == 0 {
+                for file in files {
+                    runs.push(TableOrLevelIter::Table(self.context.tables.open(file, order)?.iter(options)));
+                }
+            } else {
+                let level = Arc::new(Level::new(*number, order, files.clone())?);
+                let tables = Arc::clone(&self.context.tables);
+                runs.push(TableOrLevelIter::Level(LevelIter::new(level, tables, order.clone(), options)));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Ends the current output if `key` should begin the next.
+    #[inline]
+    fn cut_if_due(&mut self, order: &KeyOrder, key: &[u8], last_user_key: &[u8]) -> Result<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        // A file of level 0 overlaps the others anyway: it is not cut.
+        if self.compaction.output_level == 0 {
+            return Ok(());
+        }
+        if let Some(level) = self.compaction.version.level(self.compaction.output_level + 1) {
+            let files = level.files();
+            while self.grandparent < files.len()
+                && order.compare(user_key(&files[self.grandparent].meta.largest), user_key(key)).is_lt()
+            {
+                current.grandparent_bytes += files[self.grandparent].meta.size;
+                self.grandparent += 1;
+            }
+        }
+        let levels = &self.context.levels;
+        let is_full = current.builder.estimated_size() >= levels.target_file_size
+            || current.grandparent_bytes > levels.grandparent_bytes_max();
+        if is_full && order.compare(last_user_key, user_key(key)).is_ne() {
+            self.end()?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let context = self.context;
+        let config = &self.family.config;
+        let guard = context.versions.new_output();
+        let path = context.dir.join(file_name::table(guard.number()));
+        let file = context.fs.create(&path, CreateMode::New)?;
+        self.paths.push(path.clone());
+        let build = TableBuildContext {
+            order: config.order.clone(),
+            family_id: config.id,
+            family_name: config.name.clone(),
+            file_number: guard.number(),
+            db_id: context.versions.db_id().to_owned(),
+            session_id: context.versions.session_id().to_owned(),
+            oldest_key_time: self.oldest_ancester_time(),
+            creation_time: context.clock.unix_seconds(),
+        };
+        let builder = TableBuilder::new(Arc::clone(&file), context.table.clone(), build);
+        self.current = Some(Output { builder, file, guard, path, grandparent_bytes: 0 });
+        Ok(())
+    }
+
+    fn oldest_ancester_time(&self) -> u64 {
+        let times = self.compaction.files().map(|(_, file)| file.meta.oldest_ancester_time);
+        times.filter(|time| *time > 0).min().unwrap_or_else(|| self.context.clock.unix_seconds())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some(current) = self.current.take() else { return Ok(()) };
+        let built = current.builder.finish()?;
+        if current.file.size() != built.size {
+            return Err(Error::corrupt_at(
+                CorruptionKind::CountMismatch,
+                &current.path,
+                0,
+                format!("a table of {} bytes; the file has {}", built.size, current.file.size()),
+            ));
+        }
+        current.file.sync_data()?;
+        let mut meta = FileMeta::of_table(current.guard.number(), &built);
+        meta.oldest_ancester_time = self.oldest_ancester_time();
+        meta.creation_time = self.context.clock.unix_seconds();
+        self.output.bytes_written += built.size;
+        self.output.outputs.push(meta.number);
+        self.output.edit.new_files.push((self.output.output_level, meta));
+        self.output.guards.push(current.guard);
+        Ok(())
+    }
+
+    fn remove_outputs(&mut self) {
+        self.current = None;
+        remove(&*self.context.fs, &self.paths);
+    }
+}
+
+/// Removes files that were never installed; what cannot be removed is an orphan, which the next open takes.
+fn remove(fs: &dyn Fs, paths: &[PathBuf]) {
+    for path in paths {
+        // The failure that led here is what the caller hears of.
+        let _ = fs.remove_file(path);
+    }
+}
+
+/// Makes a compaction durable and publishes the version.
+///
+/// # Errors
+/// Those of the MANIFEST. If it is known that nothing was written the outputs are removed; if not, they stay.
+pub(crate) fn install(
+    context: &CompactionContext,
+    family: &FamilyState,
+    output: CompactionOutput,
+) -> Result<CompactionOutput> {
+    let result = context.versions.log_and_apply(vec![output.edit.clone()], |versions| {
+        if let Some((_, version)) = versions.iter().find(|(id, _)| *id == family.id()) {
+            family.install_version(Arc::clone(version));
+        }
+    });
+    match result {
+        Ok(()) => Ok(output),
+        Err(error) => {
+            if !output.is_trivial_move {
+                let path = |number: &FileNumber| -> PathBuf { Path::new(&context.dir).join(file_name::table(*number)) };
+                let known: Vec<PathBuf> =
+                    output.outputs.iter().filter(|number| !context.versions.is_in_limbo(**number)).map(path).collect();
+                remove(&*context.fs, &known);
+            }
+            Err(error)
+        }
+    }
+}

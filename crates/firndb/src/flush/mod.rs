@@ -1,0 +1,247 @@
+//! A flush: full memtables become one table of level 0.
+//!
+//! A job is a value with three steps. *Pick* takes the oldest full memtables of a family; *run* merges them into a table,
+//! synced, with its directory entry; *install* makes the edit durable, for one family or for several at once, and
+//! publishes the views without those memtables. Until the install nothing has changed, and a job that fails removes its
+//! file. Source: RocksDB `db/flush_job.cc`.
+
+use crate::clock::{CancelToken, Clock};
+use crate::error::{CorruptionKind, Error, Result};
+use crate::format::file_name;
+use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::fs::{CreateMode, Fs};
+use crate::iter::InternalIterator;
+use crate::iter::compaction_iter::CompactionIter;
+use crate::iter::merging::MergingIter;
+use crate::memtable::MemTable;
+use crate::superversion::{FamilyState, FrozenSnapshots};
+use crate::sync::Arc;
+use crate::table::builder::{TableBuildContext, TableBuilder, TableConfig};
+use crate::version::edit::{FileMeta, VersionEdit};
+use crate::version::set::{OutputGuard, VersionSet};
+
+use std::path::PathBuf;
+
+/// Entries between two looks at the cancel token.
+const CANCEL_PERIOD: u64 = 1024;
+
+/// What a flush works with.
+#[derive(Debug, Clone)]
+pub(crate) struct FlushContext {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) versions: Arc<VersionSet>,
+    pub(crate) table: TableConfig,
+}
+
+/// Memtables to be flushed.
+#[derive(Debug)]
+pub(crate) struct FlushJob {
+    family: Arc<FamilyState>,
+    /// Oldest first.
+    memtables: Vec<Arc<MemTable>>,
+    /// Logs below this hold nothing of the family that tables do not, once this is installed.
+    log_number: FileNumber,
+}
+
+/// A flush that has run and waits to be installed.
+#[derive(Debug)]
+pub(crate) struct FlushOutput {
+    family: Arc<FamilyState>,
+    flushed: Vec<u64>,
+    edit: VersionEdit,
+    /// The new file, protected until this is dropped.
+    guard: Option<OutputGuard>,
+    path: Option<PathBuf>,
+    pub(crate) file: Option<FileNumber>,
+    pub(crate) bytes: u64,
+    pub(crate) entries_read: u64,
+    pub(crate) entries_written: u64,
+}
+
+impl FlushJob {
+    /// All full memtables of a family; `None` if there are none.
+    pub(crate) fn pick(family: &Arc<FamilyState>) -> Option<FlushJob> {
+        let view = family.load_full();
+        let memtables: Vec<_> = view.immutables.iter().rev().cloned().collect();
+        let log_number = view.memtable.log_number();
+        (!memtables.is_empty()).then(|| FlushJob { family: Arc::clone(family), memtables, log_number })
+    }
+
+    /// The largest sequence number in it: the visible number has to have reached it.
+    pub(crate) fn largest_sequence(&self) -> SequenceNumber {
+        self.memtables.iter().map(|memtable| memtable.largest_seq()).max().unwrap_or_default()
+    }
+
+    pub(crate) fn family(&self) -> ColumnFamilyId {
+        self.family.id()
+    }
+
+    /// The log after the youngest one that the memtables were written to.
+    pub(crate) fn log_number(&self) -> FileNumber {
+        self.log_number
+    }
+
+    /// Writes the table.
+    ///
+    /// # Errors
+    /// What the file system says; `Corruption` if the number of entries read is not the memtables' own. The file is
+    /// removed, and nothing else has changed.
+    pub(crate) fn run(
+        self,
+        context: &FlushContext,
+        frozen: &FrozenSnapshots,
+        cancel: &CancelToken,
+    ) -> Result<FlushOutput> {
+        let guard = context.versions.new_output();
+        let path = context.dir.join(file_name::table(guard.number()));
+        let result = self.write(context, frozen, cancel, &guard, &path);
+        match result {
+            Ok(mut output) => {
+                if output.file.is_some() {
+                    output.guard = Some(guard);
+                    output.path = Some(path);
+                } else {
+                    remove(&*context.fs, &path);
+                }
+                Ok(output)
+            }
+            Err(error) => {
+                remove(&*context.fs, &path);
+                Err(error)
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        context: &FlushContext,
+        frozen: &FrozenSnapshots,
+        cancel: &CancelToken,
+        guard: &OutputGuard,
+        path: &std::path::Path,
+    ) -> Result<FlushOutput> {
+        let config = &self.family.config;
+        let now = context.clock.unix_seconds();
+        let oldest = self.memtables.iter().map(|memtable| memtable.creation_time).min().unwrap_or(now);
+        let file = context.fs.create(path, CreateMode::New)?;
+        let build = TableBuildContext {
+            order: config.order.clone(),
+            family_id: config.id,
+            family_name: config.name.clone(),
+            file_number: guard.number(),
+            db_id: context.versions.db_id().to_owned(),
+            session_id: context.versions.session_id().to_owned(),
+            oldest_key_time: oldest,
+            creation_time: now,
+        };
+        let mut builder = TableBuilder::new(Arc::clone(&file), context.table.clone(), build);
+        let runs = self.memtables.iter().rev().map(|memtable| memtable.iter()).collect();
+        let merged = MergingIter::new(config.order.clone(), runs);
+        let (read, written) = copy(merged, config.order.clone(), frozen, cancel, &mut builder)?;
+        let expected: u64 = self.memtables.iter().map(|memtable| memtable.entry_count()).sum();
+        if read != expected {
+            return Err(Error::corrupt_at(
+                CorruptionKind::CountMismatch,
+                path,
+                0,
+                format!("a flush read {read} entries from memtables that hold {expected}"),
+            ));
+        }
+        let mut output = FlushOutput {
+            family: Arc::clone(&self.family),
+            flushed: self.memtables.iter().map(|memtable| memtable.id).collect(),
+            edit: VersionEdit { family: config.id, log_number: Some(self.log_number), ..VersionEdit::default() },
+            guard: None,
+            path: None,
+            file: None,
+            bytes: 0,
+            entries_read: read,
+            entries_written: written,
+        };
+        if written == 0 {
+            return Ok(output);
+        }
+        let built = builder.finish()?;
+        if built.entries != written || file.size() != built.size {
+            return Err(Error::corrupt_at(
+                CorruptionKind::CountMismatch,
+                path,
+                0,
+                format!(
+                    "a table of {} entries and {} bytes; {written} and {} were written",
+                    built.entries,
+                    built.size,
+                    file.size()
+                ),
+            ));
+        }
+        file.sync_data()?;
+        context.fs.sync_dir(&context.dir)?;
+        let mut meta = FileMeta::of_table(guard.number(), &built);
+        meta.oldest_ancester_time = oldest;
+        meta.creation_time = now;
+        output.file = Some(guard.number());
+        output.bytes = built.size;
+        output.edit.new_files.push((0, meta));
+        Ok(output)
+    }
+}
+
+/// Copies what survives of `input` into the builder; the numbers of entries read and written.
+fn copy<I: InternalIterator>(
+    input: I,
+    order: crate::format::comparator::KeyOrder,
+    frozen: &FrozenSnapshots,
+    cancel: &CancelToken,
+    builder: &mut TableBuilder,
+) -> Result<(u64, u64)> {
+    // Older tables may hold any key: a flush drops no tombstone.
+    let nothing_is_bottom = |_: &[u8]| false;
+    let mut iter =
+        CompactionIter::new(input, order, frozen.sequences.clone(), frozen.keeps_everything, nothing_is_bottom);
+    iter.seek_to_first()?;
+    let mut written = 0;
+    while iter.valid() {
+        builder.add(iter.key(), iter.value())?;
+        written += 1;
+        if written % CANCEL_PERIOD == 0 {
+            cancel.check()?;
+        }
+        iter.next()?;
+    }
+    Ok((iter.counts().read, written))
+}
+
+/// Removes a file that was never installed; what cannot be removed is an orphan, which the next open takes.
+fn remove(fs: &dyn Fs, path: &std::path::Path) {
+    // The failure that led here is what the caller hears of.
+    let _ = fs.remove_file(path);
+}
+
+/// Makes flushes durable, all of them or none, and publishes the views.
+///
+/// # Errors
+/// Those of the MANIFEST. If it is known that nothing was written the files are removed; if not, they stay.
+pub(crate) fn install(context: &FlushContext, outputs: Vec<FlushOutput>) -> Result<Vec<FlushOutput>> {
+    let edits = outputs.iter().map(|output| output.edit.clone()).collect();
+    let result = context.versions.log_and_apply(edits, |versions| {
+        for output in &outputs {
+            if let Some((_, version)) = versions.iter().find(|(id, _)| *id == output.family.id()) {
+                output.family.install_flush(&output.flushed, Arc::clone(version));
+            }
+        }
+    });
+    if let Err(error) = result {
+        for output in outputs {
+            if let (Some(path), Some(number)) = (&output.path, output.file)
+                && !context.versions.is_in_limbo(number)
+            {
+                remove(&*context.fs, path);
+            }
+        }
+        return Err(error);
+    }
+    Ok(outputs)
+}
