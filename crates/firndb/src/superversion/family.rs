@@ -168,6 +168,13 @@ impl FamilyState {
     }
 }
 
+/// A family that goes (dropped, or its database closed) while readers have its last view must not leave it to them.
+impl Drop for FamilyState {
+    fn drop(&mut self) {
+        self.graveyard.bury(self.published.load_full());
+    }
+}
+
 /// The parts of a view that a change leaves as they are.
 fn shared(current: &SuperVersion) -> SuperVersion {
     SuperVersion {

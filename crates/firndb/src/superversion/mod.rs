@@ -18,7 +18,6 @@ mod family;
 mod pins;
 mod published;
 pub(crate) mod purge;
-#[allow(unsafe_code, reason = "a static reference in an atomic: see its safety comments")]
 mod site;
 mod snapshots;
 
@@ -27,7 +26,7 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use attribution::{Held, attribute};
+pub(crate) use attribution::{Held, attribute, why_alive};
 pub(crate) use family::{FamilyConfig, FamilyState, SuperVersion};
 pub(crate) use pins::{Pin, PinGuard, PinRegistry, PinSpec};
 pub use pins::{PinKind, PinReport};

@@ -18,7 +18,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsiz
 use crate::sync::{Arc, Mutex};
 
 use super::purge::Wake;
-use super::site::SiteCell;
+use super::site::SiteTable;
 
 /// The sequence number of a snapshot that is being made.
 pub(super) const PENDING: u64 = u64::MAX;
@@ -164,10 +164,14 @@ pub(crate) struct PinSpec {
 pub(super) struct Slot {
     /// Odd while in use; rises by one with each change.
     state: AtomicU64,
-    site: SiteCell,
+    /// Its number in the registry's table.
+    site: AtomicU32,
+    /// Where the line lies in memory: the next pin here is often of the same line, and need not look it up.
+    site_address: AtomicUsize,
     kind: AtomicU8,
     has_label: AtomicBool,
-    is_ousted: AtomicBool,
+    /// The state of the last pin that was ousted here: a mark that comes late does not hit the next one in the slot.
+    ousted: AtomicU64,
     thread: AtomicU32,
     family: AtomicU64,
     created_ms: AtomicU64,
@@ -182,10 +186,11 @@ impl Slot {
     fn new() -> Slot {
         Slot {
             state: AtomicU64::new(0),
-            site: SiteCell::new(),
+            site: AtomicU32::new(0),
+            site_address: AtomicUsize::new(0),
             kind: AtomicU8::new(0),
             has_label: AtomicBool::new(false),
-            is_ousted: AtomicBool::new(false),
+            ousted: AtomicU64::new(0),
             thread: AtomicU32::new(0),
             family: AtomicU64::new(0),
             created_ms: AtomicU64::new(0),
@@ -204,6 +209,18 @@ impl Slot {
         // Acquire pairs with the Release in `claim`.
         !self.state.load(Ordering::Acquire).is_multiple_of(2)
             && self.kind.load(Ordering::Relaxed) == PinKind::Snapshot as u8
+    }
+
+    /// Marks the pin that is in the slot now; false if there is none, or it is a job's.
+    fn oust(&self) -> bool {
+        // Acquire pairs with the Release in `claim`.
+        let state = self.state.load(Ordering::Acquire);
+        if state.is_multiple_of(2) || self.kind.load(Ordering::Relaxed) == PinKind::Job as u8 {
+            return false;
+        }
+        // Relaxed: noticed at some later step. The largest mark stays: of two, the later pin's.
+        self.ousted.fetch_max(state, Ordering::Relaxed);
+        true
     }
 }
 
@@ -228,7 +245,7 @@ pub(crate) struct PinRegistry {
     first: [Arc<Chunk>; SHARDS],
     shards: [Shard; SHARDS],
     chunks_made: AtomicU64,
-    open: AtomicUsize,
+    sites: SiteTable,
     /// Milliseconds on the clock, about.
     pub(super) now_ms: AtomicU64,
     wake: Arc<Wake>,
@@ -247,7 +264,7 @@ impl PinRegistry {
             first: std::array::from_fn(chunk),
             shards: std::array::from_fn(|_| Shard::default()),
             chunks_made: AtomicU64::new(SHARDS as u64),
-            open: AtomicUsize::new(0),
+            sites: SiteTable::new(),
             now_ms: AtomicU64::new(0),
             wake,
         })
@@ -264,10 +281,15 @@ impl PinRegistry {
         };
         let slot = &chunk.slots[index];
         let now = self.now_ms.load(Ordering::Relaxed);
+        // Pairs with the fence in `read`: whoever meets one of the words below finds that the state has changed.
+        fence(Ordering::Release);
         // Relaxed, all of them: published by the state below.
-        slot.site.store(spec.site);
+        let address = std::ptr::from_ref(spec.site).addr();
+        if slot.site_address.load(Ordering::Relaxed) != address {
+            slot.site.store(self.sites.number_of(spec.site), Ordering::Relaxed);
+            slot.site_address.store(address, Ordering::Relaxed);
+        }
         slot.kind.store(spec.kind as u8, Ordering::Relaxed);
-        slot.is_ousted.store(false, Ordering::Relaxed);
         slot.thread.store(thread as u32, Ordering::Relaxed);
         slot.family.store(spec.family.map_or(u64::MAX, |family| u64::from(family.0)), Ordering::Relaxed);
         slot.created_ms.store(now, Ordering::Relaxed);
@@ -281,7 +303,6 @@ impl PinRegistry {
         let state = slot.state.load(Ordering::Relaxed) + 1;
         // Release pairs with the Acquire in `read`: whoever sees the odd state sees the words.
         slot.state.store(state, Ordering::Release);
-        self.open.fetch_add(1, Ordering::Relaxed);
         PinGuard { registry: Arc::clone(self), chunk, index: index as u32 }
     }
 
@@ -301,9 +322,17 @@ impl PinRegistry {
         (chunk, 0)
     }
 
+    fn for_each_chunk(&self, mut each: impl FnMut(&Chunk)) {
+        for (first, shard) in self.first.iter().zip(&self.shards) {
+            each(first);
+            let further = shard.chunks.lock().clone();
+            further.iter().for_each(|chunk| each(chunk));
+        }
+    }
+
     /// Calls `each` with every slot in use.
     pub(super) fn for_each(&self, mut each: impl FnMut(u64, &Slot)) {
-        let mut visit = |chunk: &Chunk| {
+        self.for_each_chunk(|chunk| {
             // Acquire pairs with the Release that clears a bit.
             let mut used = chunk.used.load(Ordering::Acquire);
             while used != 0 {
@@ -313,35 +342,41 @@ impl PinRegistry {
                     each(chunk.base + index as u64, slot);
                 }
             }
-        };
-        for (first, shard) in self.first.iter().zip(&self.shards) {
-            visit(first);
-            let further = shard.chunks.lock().clone();
-            further.iter().for_each(|chunk| visit(chunk));
-        }
+        });
     }
 
     /// Every pin, oldest first.
     pub(crate) fn pins(&self) -> Vec<Pin> {
         let mut pins = Vec::new();
-        self.for_each(|place, slot| pins.extend(read(place, slot)));
+        self.for_each(|place, slot| pins.extend(read(place, slot, &self.sites)));
         pins.sort_by_key(|pin| (pin.created_ms, pin.id));
         pins
     }
 
     /// How many pins there are.
     pub(crate) fn count(&self) -> usize {
+        let mut count = 0;
         // Acquire pairs with the Release of a guard's drop: whoever sees it gone sees what it did before.
-        self.open.load(Ordering::Acquire)
+        self.for_each_chunk(|chunk| count += chunk.used.load(Ordering::Acquire).count_ones() as usize);
+        count
     }
 
-    /// Makes every iterator and snapshot fail at its next step.
+    /// Makes the pin `id` fail at its next step; false if it is gone, or a job's.
+    pub(crate) fn oust(&self, id: u64) -> bool {
+        let mut is_done = false;
+        self.for_each(|place, slot| {
+            if pin_id(place, slot.state.load(Ordering::Acquire)) == id {
+                is_done |= slot.oust();
+            }
+        });
+        is_done
+    }
+
+    /// Makes every iterator and snapshot fail at its next step. Those that are made meanwhile may be missed: close the door
+    /// to new ones first.
     pub(crate) fn oust_all(&self) {
         self.for_each(|_, slot| {
-            if slot.kind.load(Ordering::Relaxed) != PinKind::Job as u8 {
-                // Relaxed: noticed at some later step.
-                slot.is_ousted.store(true, Ordering::Relaxed);
-            }
+            slot.oust();
         });
     }
 
@@ -368,8 +403,13 @@ fn take_bit(chunk: &Chunk) -> Option<usize> {
     }
 }
 
+/// What a pin is called in reports: its slot, and which of the slot's pins it is.
+fn pin_id(place: u64, state: u64) -> u64 {
+    place << 32 | (state & 0xFFFF_FFFF)
+}
+
 /// The words of a slot, unless it changed meanwhile.
-fn read(place: u64, slot: &Slot) -> Option<Pin> {
+fn read(place: u64, slot: &Slot, sites: &SiteTable) -> Option<Pin> {
     // Acquire pairs with the Release in `claim`.
     let state = slot.state.load(Ordering::Acquire);
     if state.is_multiple_of(2) {
@@ -378,9 +418,9 @@ fn read(place: u64, slot: &Slot) -> Option<Pin> {
     let label = if slot.has_label.load(Ordering::Relaxed) { *slot.label.lock() } else { None };
     let family = slot.family.load(Ordering::Relaxed);
     let pin = Pin {
-        id: place << 32 | (state & 0xFFFF_FFFF),
+        id: pin_id(place, state),
         kind: PinKind::from_byte(slot.kind.load(Ordering::Relaxed))?,
-        site: slot.site.load()?,
+        site: sites.get(slot.site.load(Ordering::Relaxed))?,
         label,
         thread: slot.thread.load(Ordering::Relaxed),
         created_ms: slot.created_ms.load(Ordering::Relaxed),
@@ -424,7 +464,9 @@ impl PinGuard {
     /// An error of kind `PinEvicted` once the pin was ousted.
     #[inline]
     pub(crate) fn check_ousted(&self) -> Result<()> {
-        match self.slot().is_ousted.load(Ordering::Relaxed) {
+        let slot = self.slot();
+        // Relaxed: the state is our own while the guard lives, and the mark may be noticed at some later step.
+        match slot.ousted.load(Ordering::Relaxed) == slot.state.load(Ordering::Relaxed) {
             false => Ok(()),
             true => Err(self.ousted()),
         }
@@ -433,9 +475,9 @@ impl PinGuard {
     #[cold]
     fn ousted(&self) -> Error {
         let site = self
-            .slot()
-            .site
-            .load()
+            .registry
+            .sites
+            .get(self.slot().site.load(Ordering::Relaxed))
             .map_or_else(String::new, |site| format!(" made at {}:{}", site.file(), site.line()));
         Error::new(ErrorKind::PinEvicted, format!("the reader{site} was ousted when the database was closed"))
     }
@@ -451,10 +493,8 @@ impl Drop for PinGuard {
         }
         let state = slot.state.load(Ordering::Relaxed) + 1;
         slot.state.store(state, Ordering::Release);
-        // Release pairs with the Acquire in `take_bit`.
+        // Release pairs with the Acquire in `take_bit` and in `count`.
         self.chunk.used.fetch_and(!(1 << self.index), Ordering::Release);
-        // Release pairs with the Acquire in `count`.
-        self.registry.open.fetch_sub(1, Ordering::Release);
         self.registry.wake.reader_left();
     }
 }

@@ -156,6 +156,8 @@ pub(crate) struct Janitor {
     /// One step at a time.
     working: Mutex<()>,
     is_stopped: AtomicBool,
+    /// The database is closed: the thread ends by itself once nobody holds anything.
+    is_retired: AtomicBool,
     unlinked: AtomicU64,
     missing: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -193,6 +195,7 @@ impl Janitor {
             queue: Mutex::new(Queue::default()),
             working: Mutex::new(()),
             is_stopped: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             unlinked: AtomicU64::new(0),
             missing: AtomicU64::new(0),
             thread: Mutex::new(None),
@@ -225,14 +228,35 @@ impl Janitor {
                 drop(lock);
             }
             self.step();
+            // Acquire pairs with the Release in `retire`: what was buried before is seen in the graveyard.
+            if self.is_retired.load(Ordering::Acquire) && !self.is_held() {
+                self.drain();
+                return;
+            }
         }
+    }
+
+    /// Lets the thread end by itself, and nobody wait for it: once the last pin, view and value are gone. Files that still
+    /// wait then are orphans, which the next open removes.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        self.wake.waits.store(true, Ordering::Relaxed);
+        self.wake.call();
+    }
+
+    /// True while a reader has something that ends here.
+    fn is_held(&self) -> bool {
+        self.pins.count() > 0 || !self.graveyard.is_empty() || !self.queue.lock().memtables.is_empty()
     }
 
     /// Ends the thread, if there is one; waits for it unless called on it.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.wake.is_set.store(true, Ordering::Release);
+        // Under the lock: the thread is either before its look at the mark, or asleep. Else it could miss this for a period.
+        let lock = self.wake.lock.lock();
         self.wake.called.notify_all();
+        drop(lock);
         let thread = self.thread.lock().take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -255,7 +279,8 @@ impl Janitor {
 
     fn has_waiting(&self) -> bool {
         let queue = self.queue.lock();
-        !queue.files.is_empty() || !queue.memtables.is_empty() || !self.graveyard.is_empty()
+        let has_retired = self.is_retired.load(Ordering::Relaxed);
+        has_retired || !queue.files.is_empty() || !queue.memtables.is_empty() || !self.graveyard.is_empty()
     }
 
     /// Does what can be done now; true if anything was.

@@ -218,12 +218,80 @@ fn a_pin_says_which_line_made_it_and_ousting_ends_it() {
 #[test]
 fn t8_a_pin_ends_when_the_reader_could_not_be_made() {
     let seed = JanitorSeed::new();
-    let result: Result<(), ()> = (|| {
+    let make = || -> Result<(), ()> {
         let _pin = seed.pins.claim(spec(PinKind::Iterator, 1));
         Err(())
-    })();
-    assert!(result.is_err());
+    };
+    assert!(make().is_err());
     assert_eq!((seed.pins.count(), seed.pins.pins().len()), (0, 0));
+}
+
+#[test]
+fn one_pin_is_ousted_by_its_id_and_its_successor_in_the_slot_is_not() {
+    let seed = JanitorSeed::new();
+    let pins = [seed.pins.claim(spec(PinKind::Iterator, 1)), seed.pins.claim(spec(PinKind::Job, 1))];
+    let ids: Vec<_> = seed.pins.pins().iter().map(|pin| pin.id).collect();
+    assert!(!seed.pins.oust(ids[1]) && pins[1].check_ousted().is_ok(), "jobs are not ousted");
+    assert!(seed.pins.oust(ids[0]) && pins[0].check_ousted().is_err());
+    drop(pins);
+    let next = seed.pins.claim(spec(PinKind::Iterator, 1));
+    assert!(!seed.pins.oust(ids[0]) && next.check_ousted().is_ok());
+}
+
+#[test]
+fn a_snapshot_in_the_making_is_not_the_oldest_one() {
+    let seed = JanitorSeed::new();
+    let made = PinSpec { sequence: SequenceNumber(u64::MAX), ..spec(PinKind::Snapshot, 0) };
+    let pending = seed.pins.claim(made);
+    assert_eq!(seed.pins.oldest_snapshot(), None);
+    assert!(seed.pins.freeze(&AtomicU64::new(7)).keeps_everything);
+    drop(pending);
+    assert!(!seed.pins.freeze(&AtomicU64::new(7)).keeps_everything);
+}
+
+/// T10 at this level: a family goes while a reader has its last view. The reader's end frees nothing.
+#[test]
+fn t10_the_last_view_of_a_dropped_family_is_freed_by_the_janitor() {
+    let fs = MemoryFs::new();
+    let seed = JanitorSeed::new();
+    let family = family(&seed, &[1]);
+    let (janitor, _) = janitor(&fs, &Arc::default(), seed);
+    let view = family.load_full();
+    let (version, memtable) = (Arc::downgrade(&view.version), Arc::downgrade(&view.memtable));
+    drop(family);
+    janitor.drain();
+    assert_eq!(view.memtable.id, 1, "a step does not take what a reader has");
+    drop(view);
+    assert!(version.strong_count() > 0 && memtable.strong_count() > 0, "the reader freed them");
+    janitor.drain();
+    assert_eq!((version.strong_count(), memtable.strong_count()), (0, 0));
+}
+
+/// The janitor lives until the last pin goes, whoever had the database before, and nobody waits for its end.
+#[test]
+fn a_retired_janitor_stays_until_the_last_pin_and_view_are_gone() {
+    let fs = MemoryFs::new();
+    let seed = JanitorSeed::new();
+    let family = family(&seed, &[1]);
+    let (janitor, _) = janitor(&fs, &Arc::default(), seed);
+    janitor.start().expect("a thread");
+    let (pin, view) = (janitor.pins.claim(spec(PinKind::Iterator, 1)), family.load_full());
+    let version = Arc::downgrade(&view.version);
+    drop(family);
+    janitor.retire();
+    let alive = Arc::downgrade(&janitor);
+    drop(janitor);
+    std::thread::yield_now();
+    assert!(alive.strong_count() > 0);
+    drop(view);
+    drop(pin);
+    for _ in 0..200 {
+        if alive.strong_count() == 0 {
+            break;
+        }
+        crate::clock::Clock::sleep(&crate::clock::SystemClock::default(), std::time::Duration::from_millis(10));
+    }
+    assert_eq!((alive.strong_count(), version.strong_count()), (0, 0));
 }
 
 #[test]
@@ -265,6 +333,9 @@ proptest! {
         let held = attribute(&pinned, &now);
         for (pin, held) in held.iter().enumerate() {
             prop_assert_eq!(zombie_bytes(None) - zombie_bytes(Some(pin)), held.exclusive_bytes);
+            for number in &held.files {
+                prop_assert!(why_alive(*number, &pinned).contains(&pin));
+            }
             let own: u64 = held.files.iter().map(|number| 1 << number.0).sum();
             prop_assert_eq!(own, held.exclusive_bytes + held.shared_bytes);
         }
