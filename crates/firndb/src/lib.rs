@@ -32,9 +32,16 @@ mod write;
 
 mod background;
 mod options;
+mod recovery;
+
+mod db;
 
 pub use cache::BlockCache;
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use db::inspect;
+pub use db::{
+    CloseMode, ColumnFamily, Db, DbStats, FamilyStats, LevelStats, VerifyProgress, VerifyReport, verify_directory,
+};
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};
 pub use format::comparator::{Comparator, KeyOrder};
 pub use format::compression::Compression;
@@ -43,6 +50,7 @@ pub use fs::*;
 pub use metrics::*;
 pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options, WalRecoveryMode};
 pub use read::{Cursor, Iter, ReadOptions, Slice};
+pub use recovery::{DroppedLogPiece, RecoveryReport};
 pub use superversion::{PinKind, PinReport, Snapshot};
 pub use write::batch::WriteBatch;
 pub use write::{Durability, WriteOptions};

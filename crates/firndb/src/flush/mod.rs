@@ -60,6 +60,12 @@ pub(crate) struct FlushOutput {
     pub(crate) entries_written: u64,
 }
 
+impl FlushOutput {
+    pub(crate) fn family_id(&self) -> ColumnFamilyId {
+        self.family.id()
+    }
+}
+
 impl FlushJob {
     /// All full memtables of a family; `None` if there are none.
     pub(crate) fn pick(family: &Arc<FamilyState>) -> Option<FlushJob> {
@@ -225,7 +231,23 @@ fn remove(fs: &dyn Fs, path: &std::path::Path) {
 /// # Errors
 /// Those of the MANIFEST. If it is known that nothing was written the files are removed; if not, they stay.
 pub(crate) fn install(context: &FlushContext, outputs: Vec<FlushOutput>) -> Result<Vec<FlushOutput>> {
-    let edits = outputs.iter().map(|output| output.edit.clone()).collect();
+    install_with(context, outputs, Vec::new(), None)
+}
+
+/// [`install`], with further edits in the same step and the last sequence number that it makes durable.
+///
+/// # Errors
+/// As [`install`].
+pub(crate) fn install_with(
+    context: &FlushContext,
+    outputs: Vec<FlushOutput>,
+    further: Vec<VersionEdit>,
+    last_sequence: Option<SequenceNumber>,
+) -> Result<Vec<FlushOutput>> {
+    let mut edits: Vec<VersionEdit> = outputs.iter().map(|output| output.edit.clone()).chain(further).collect();
+    if let Some(first) = edits.first_mut() {
+        first.last_sequence = last_sequence.max(first.last_sequence);
+    }
     let result = context.versions.log_and_apply(edits, |versions| {
         for output in &outputs {
             if let Some((_, version)) = versions.iter().find(|(id, _)| *id == output.family.id()) {

@@ -125,6 +125,15 @@ impl OptionsFile {
         self.sections.retain(|section| section.title != family && section.title != table);
     }
 
+    /// The families that have a section, as they are written there.
+    pub(crate) fn family_names(&self) -> Vec<String> {
+        let title = |section: &Section| {
+            let name = section.title.strip_prefix("CFOptions \"")?.strip_suffix('"')?;
+            Some(unescape(name))
+        };
+        self.sections.iter().filter_map(title).collect()
+    }
+
     /// The text as it is written.
     pub(crate) fn to_text(&self) -> String {
         let mut out = String::from("# An OPTIONS file in RocksDB's form, written by FirnDB.\n");
@@ -243,6 +252,23 @@ fn escape(name: &str) -> String {
                 out.push(c);
             }
             _ => out.push(c),
+        }
+    }
+    out
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some('r') => out.push('\r'),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            other => out.push(other),
         }
     }
     out

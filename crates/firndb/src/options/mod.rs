@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::BlockCache;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
@@ -14,6 +15,9 @@ use crate::fs::{Fs, PosixFs};
 use crate::metrics::{EventListener, Logger, Statistics};
 
 pub(crate) mod file;
+
+/// Bytes of a database's own block cache.
+pub(crate) const BLOCK_CACHE_BYTES: usize = 32 << 20;
 
 /// How sorted runs are merged. This version compacts by itself only under [`CompactionStyle::Level`].
 #[non_exhaustive]
@@ -102,6 +106,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Who runs flushes and compactions. Default: threads.
     pub background: BackgroundMode,
+    /// Cache of blocks; several databases may share it. Default: its own of 32 MiB, as in RocksDB.
+    pub block_cache: Option<Arc<BlockCache>>,
     /// Counters; several databases may share them. Default: its own.
     pub statistics: Option<Arc<Statistics>>,
     /// Told of flushes, compactions, deletions, stalls and errors.
@@ -131,6 +137,7 @@ impl Default for Options {
             fs: Arc::new(PosixFs::new()),
             clock: Arc::new(SystemClock::default()),
             background: BackgroundMode::Threads,
+            block_cache: None,
             statistics: None,
             listeners: Vec::new(),
             logger: None,

@@ -69,6 +69,11 @@ impl Iter {
 
     /// The entries whose keys start with `prefix`, within the bounds of the read options.
     pub(crate) fn prefix(view: View, prefix: &[u8]) -> Iter {
+        Iter::prefix_range::<&[u8]>(view, prefix, &..)
+    }
+
+    /// The entries of a range whose keys start with `prefix`, within the bounds of the read options.
+    pub(crate) fn prefix_range<K: AsRef<[u8]>>(view: View, prefix: &[u8], range: &impl RangeBounds<K>) -> Iter {
         let after = after_prefix(prefix);
         let (bounds, filter) = match view.order() {
             KeyOrder::Bytewise => {
@@ -83,6 +88,8 @@ impl Iter {
                 (Bounds { lower: Bound::Included(prefix.to_vec()), upper: Bound::Unbounded }, Some(prefix.to_vec()))
             }
         };
+        let range = Bounds { lower: owned(range.start_bound()), upper: owned(range.end_bound()) };
+        let bounds = bounds.within(view.order(), &range);
         Iter::new(view, bounds, filter)
     }
 

@@ -1,5 +1,7 @@
 //! How a read reads: RocksDB's `ReadOptions`, as far as it goes.
 
+use crate::superversion::Snapshot;
+
 /// Options of a single read or iterator. Names and defaults are RocksDB's.
 ///
 /// ```
@@ -9,6 +11,8 @@
 /// ```
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
+    /// Read as of this snapshot. Default: none, which is the moment of the call.
+    pub snapshot: Option<Snapshot>,
     /// Iterators stay at or above this key, which is inclusive (RocksDB: `iterate_lower_bound`). Default: none.
     pub lower_bound: Option<Vec<u8>>,
     /// Iterators stay below this key, which is exclusive (RocksDB: `iterate_upper_bound`). Default: none.
@@ -27,6 +31,7 @@ pub struct ReadOptions {
 impl Default for ReadOptions {
     fn default() -> Self {
         ReadOptions {
+            snapshot: None,
             lower_bound: None,
             upper_bound: None,
             fill_cache: true,

@@ -135,6 +135,8 @@ pub(crate) struct JanitorConfig {
     pub(crate) is_needed: IsNeeded,
     /// Called before a table is unlinked, so that its reader is closed.
     pub(crate) forget_table: Box<dyn Fn(FileNumber) + Send + Sync>,
+    /// Called at the end of every step of the janitor's thread, a few times a second at most.
+    pub(crate) on_tick: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -228,6 +230,7 @@ impl Janitor {
                 drop(lock);
             }
             self.step();
+            (self.config.on_tick)();
             // Acquire pairs with the Release in `retire`: what was buried before is seen in the graveyard.
             if self.is_retired.load(Ordering::Acquire) && !self.is_held() {
                 self.drain();

@@ -1,0 +1,376 @@
+//! Flushes and compactions: scheduling, running, what failures lead to.
+//!
+//! Jobs are picked, run and installed by a thread of the pool, or by a caller that waits for them; one flush at a time,
+//! and one compaction a family. A failed flush or MANIFEST write stops writes until a later try succeeds; a failed
+//! compaction is tried again. The janitor's tick starts the tries.
+
+use crate::background::scheduler::Priority;
+use crate::clock::CancelToken;
+use crate::compaction::job::{self, CompactionContext, CompactionOutput};
+use crate::compaction::picker::{self, Compaction, LevelTargets, Manual};
+use crate::error::{Error, ErrorKind, Result};
+use crate::flush::{self, FlushContext, FlushJob};
+use crate::format::file_name::FileKind;
+use crate::format::key::ColumnFamilyId;
+use crate::metrics::{BackgroundErrorEvent, CompactionEvent, FlushEvent, LogLevel, Ticker};
+use crate::superversion::{PinKind, PinSpec};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
+use crate::write::StallInputs;
+
+use super::core::{Core, Family};
+
+impl Core {
+    /// Has full memtables flushed soon.
+    pub(super) fn schedule_flush(self: &Arc<Self>) {
+        // AcqRel: the job that clears the mark sees what was full when it was set.
+        if self.is_flush_scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A job must not keep the database alive: its handles decide.
+        let core = Arc::downgrade(self);
+        self.scheduler.submit(
+            Priority::Flush,
+            Box::new(move || {
+                if let Some(core) = core.upgrade() {
+                    core.is_flush_scheduled.store(false, Ordering::Release);
+                    core.flush_in_background();
+                }
+            }),
+        );
+    }
+
+    fn flush_in_background(self: &Arc<Self>) {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.flush_full_memtables() {
+            self.flush_failed(&error);
+        }
+    }
+
+    /// What a failed flush leads to: writes stop, and it is tried again.
+    fn flush_failed(&self, error: &Error) {
+        if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed) {
+            return;
+        }
+        if let Some(queue) = &self.queue {
+            queue.stop_writes(error);
+        }
+        self.job_failed("flush", error, true);
+    }
+
+    fn job_failed(&self, what: &str, error: &Error, stops_writes: bool) {
+        let wait = self.errors.soft_failure(error, self.options.background_retry);
+        let at = self.clock.monotonic_micros() + wait.as_micros() as u64;
+        self.retry_at_us.store(at.max(1), Ordering::Release);
+        self.log(LogLevel::Error, || format!("{what} failed, next try in {wait:?}: {error}"));
+        let event = BackgroundErrorEvent { error: error.clone(), stops_writes };
+        self.options.listeners.iter().for_each(|listener| listener.background_error(&event));
+    }
+
+    /// Called by the janitor's tick: tries again what failed, when its time has come.
+    pub(super) fn retry_if_due(self: &Arc<Self>) {
+        let at = self.retry_at_us.load(Ordering::Acquire);
+        if at == 0 || self.clock.monotonic_micros() < at || self.is_closed.load(Ordering::Relaxed) {
+            // Writes that a failed log stopped have no job that failed.
+            let refuses = self.queue.as_ref().is_some_and(|queue| queue.is_refusing());
+            if at == 0 && refuses && !self.is_closed.load(Ordering::Relaxed) {
+                self.retry_at_us.store(self.clock.monotonic_micros() + 1, Ordering::Release);
+            }
+            return;
+        }
+        self.retry_at_us.store(0, Ordering::Release);
+        let core = Arc::downgrade(self);
+        self.scheduler.submit(
+            Priority::Flush,
+            Box::new(move || {
+                if let Some(core) = core.upgrade() {
+                    core.retry();
+                }
+            }),
+        );
+    }
+
+    fn retry(self: &Arc<Self>) {
+        let Some(queue) = &self.queue else { return };
+        if self.is_closed.load(Ordering::Relaxed) {
+            return;
+        }
+        if queue.is_refusing() {
+            if let Err(error) = self.resume() {
+                self.job_failed("resuming writes", &error, true);
+                return;
+            }
+        } else if let Err(error) = self.flush_full_memtables() {
+            self.flush_failed(&error);
+            return;
+        }
+        for family in self.all_families() {
+            self.schedule_compaction(&family);
+        }
+    }
+
+    /// After a failure that stopped writes: a new log, everything in memory into tables, a MANIFEST that is known to be
+    /// whole; then writes go on.
+    pub(super) fn resume(self: &Arc<Self>) -> Result<()> {
+        let queue = self.writes()?;
+        self.versions.recover_manifest()?;
+        queue.seal_for_resume()?;
+        self.flush_full_memtables()?;
+        self.errors.job_succeeded();
+        queue.resume();
+        self.log(LogLevel::Info, || "writes go on".to_owned());
+        Ok(())
+    }
+
+    /// Flushes all full memtables, those of one family together, and families together if they must be.
+    pub(super) fn flush_full_memtables(self: &Arc<Self>) -> Result<()> {
+        self.flush_full_memtables_with(&self.cancel)
+    }
+
+    pub(super) fn flush_full_memtables_with(self: &Arc<Self>, cancel: &CancelToken) -> Result<()> {
+        let _one_at_a_time = self.flushing.lock();
+        loop {
+            let families = self.all_families();
+            let mut jobs: Vec<_> = families
+                .iter()
+                .filter_map(|family| FlushJob::pick(&family.state).map(|job| (Arc::clone(family), job)))
+                .collect();
+            if jobs.is_empty() {
+                break;
+            }
+            if !self.options.atomic_flush {
+                jobs.truncate(1);
+            }
+            self.run_flushes(jobs, families.len() > 1, cancel)?;
+        }
+        Ok(())
+    }
+
+    #[track_caller]
+    fn run_flushes(
+        self: &Arc<Self>,
+        jobs: Vec<(Arc<Family>, FlushJob)>,
+        has_many_families: bool,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let queue = self.writes()?;
+        let largest = jobs.iter().map(|(_, job)| job.largest_sequence()).max().unwrap_or_default();
+        if self.visible.load(Ordering::Acquire) < largest.0 && !queue.is_refusing() {
+            return Err(Error::new(ErrorKind::Internal, "a full memtable has writes that are not visible yet"));
+        }
+        if has_many_families {
+            // A power loss must not keep one family's part of a batch in a table and lose another's in a log.
+            let through = jobs.iter().map(|(_, job)| job.log_number()).max().unwrap_or_default();
+            if !queue.is_refusing() {
+                queue.sync_wals_below(through)?;
+            }
+        }
+        let frozen = self.pins.freeze(&self.visible);
+        let mut outputs = Vec::new();
+        let mut context = None;
+        for (family, job) in jobs {
+            let _pin = self.pins.claim(job_pin(job.family(), family.state.load_full().number, "flush"));
+            let own = self.flush_context(&family);
+            outputs.push(job.run(&own, &frozen, cancel)?);
+            context = Some((own, family));
+        }
+        let Some((context, _)) = context else { return Ok(()) };
+        let outputs = flush::install(&context, outputs)?;
+        self.errors.job_succeeded();
+        for output in &outputs {
+            self.statistics.add(Ticker::FlushWriteBytes, output.bytes);
+            self.bytes_flushed.fetch_add(output.bytes, Ordering::Relaxed);
+            let Some(family) = self.family(output.family_id()) else { continue };
+            let event = FlushEvent {
+                column_family: family.state.config.name.clone(),
+                file: output.file,
+                bytes: output.bytes,
+                entries: (output.entries_read, output.entries_written),
+            };
+            self.options.listeners.iter().for_each(|listener| listener.flush_completed(&event));
+            self.update_stall(&family);
+            self.schedule_compaction(&family);
+        }
+        drop(outputs);
+        for (number, bytes) in queue.release_wals()? {
+            self.janitor.obsolete(FileKind::Wal, number, bytes);
+        }
+        self.take_orphans();
+        Ok(())
+    }
+
+    /// Files that a failed edit left behind, and that turned out not to be needed.
+    fn take_orphans(&self) {
+        let orphans = self.versions.take_orphans();
+        self.obsolete_tables(orphans.into_iter().map(|number| (number, 0)));
+    }
+
+    fn flush_context(&self, family: &Family) -> FlushContext {
+        FlushContext {
+            fs: Arc::clone(&self.fs),
+            dir: self.dir.clone(),
+            clock: Arc::clone(&self.clock),
+            versions: Arc::clone(&self.versions),
+            table: family.table(),
+        }
+    }
+
+    fn compaction_context(&self, family: &Family) -> CompactionContext {
+        CompactionContext {
+            fs: Arc::clone(&self.fs),
+            dir: self.dir.clone(),
+            clock: Arc::clone(&self.clock),
+            versions: Arc::clone(&self.versions),
+            tables: Arc::clone(&self.tables),
+            statistics: Arc::clone(&self.statistics),
+            table: family.table(),
+            levels: family.levels(),
+        }
+    }
+
+    /// Makes everything that was written to `families` so far durable in tables; waits for it.
+    pub(super) fn flush_families(self: &Arc<Self>, families: &[ColumnFamilyId]) -> Result<()> {
+        self.check_open()?;
+        self.writes()?.switch_memtables(families)?;
+        self.flush_full_memtables().inspect_err(|error| self.flush_failed(error))
+    }
+
+    /// Tells the write queue where a family stands.
+    pub(super) fn update_stall(&self, family: &Family) {
+        let Some(queue) = &self.queue else { return };
+        let view = family.state.load_full();
+        let levels = family.levels();
+        let targets = LevelTargets::of(&view.version, &levels);
+        queue.update_stall(
+            family.state.id(),
+            StallInputs {
+                immutables: view.immutables.len(),
+                level0_files: view.version.level(0).map_or(0, |level| level.len()),
+                pending_compaction_bytes: picker::pending_bytes(&view.version, &levels, &targets),
+            },
+        );
+    }
+
+    /// Has a family compacted soon, if it needs it.
+    pub(super) fn schedule_compaction(self: &Arc<Self>, family: &Arc<Family>) {
+        if self.queue.is_none() || !family.compacts_automatically() || family.state.is_dropped() {
+            return;
+        }
+        let view = family.state.load_full();
+        let levels = family.levels();
+        let targets = LevelTargets::of(&view.version, &levels);
+        let is_due = picker::scores(&view.version, &levels, &targets).first().is_some_and(|(_, score)| *score >= 1.0);
+        if !is_due || family.is_scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (core, family) = (Arc::downgrade(self), Arc::clone(family));
+        self.scheduler.submit(
+            Priority::Compaction,
+            Box::new(move || {
+                family.is_scheduled.store(false, Ordering::Release);
+                if let Some(core) = core.upgrade() {
+                    core.compact_in_background(&family);
+                }
+            }),
+        );
+    }
+
+    fn compact_in_background(self: &Arc<Self>, family: &Arc<Family>) {
+        if self.is_closed.load(Ordering::Relaxed) || family.state.is_dropped() {
+            return;
+        }
+        let result = {
+            let Some(_one_at_a_time) = family.compacting.try_lock() else {
+                // A compaction by hand is running; it schedules the next one.
+                return;
+            };
+            let version = Arc::clone(&family.state.load_full().version);
+            match picker::pick(&version, &family.levels()) {
+                Some(picked) => self.run_compaction(family, picked),
+                None => return,
+            }
+        };
+        match result {
+            Ok(()) => self.schedule_compaction(family),
+            Err(error) if error.kind() == ErrorKind::Cancelled => {}
+            Err(error) => {
+                let is_manifest = self.versions.recover_manifest().is_err();
+                if is_manifest && let Some(queue) = &self.queue {
+                    queue.stop_writes(&error);
+                }
+                self.job_failed("compaction", &error, is_manifest);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn run_compaction(self: &Arc<Self>, family: &Arc<Family>, picked: Compaction) -> Result<()> {
+        let context = self.compaction_context(family);
+        let pin = self.pins.claim(job_pin(family.state.id(), family.state.load_full().number, "compaction"));
+        let frozen = self.pins.freeze(&self.visible);
+        let output = job::run(&context, &family.state, &picked, &frozen, &self.cancel)?;
+        let output = job::install(&context, &family.state, output)?;
+        // The inputs may be picked again, and the old version may go, from here on.
+        let reason = picked.reason.clone();
+        drop(picked);
+        drop(pin);
+        self.errors.job_succeeded();
+        self.compaction_done(family, reason, &output);
+        Ok(())
+    }
+
+    fn compaction_done(self: &Arc<Self>, family: &Arc<Family>, reason: String, output: &CompactionOutput) {
+        if !output.is_trivial_move {
+            self.obsolete_tables(output.inputs.iter().map(|(_, number, bytes)| (*number, *bytes)));
+        }
+        self.statistics.add(Ticker::CompactReadBytes, output.bytes_read);
+        self.statistics.add(Ticker::CompactWriteBytes, output.bytes_written);
+        self.bytes_compacted.fetch_add(output.bytes_written, Ordering::Relaxed);
+        let event = CompactionEvent {
+            column_family: family.state.config.name.clone(),
+            reason,
+            inputs: output.inputs.iter().map(|(level, number, _)| (*level, *number)).collect(),
+            outputs: (output.output_level, output.outputs.clone()),
+            bytes: (output.bytes_read, output.bytes_written),
+            entries: (output.entries_read, output.entries_written),
+        };
+        self.options.listeners.iter().for_each(|listener| listener.compaction_completed(&event));
+        self.update_stall(family);
+        self.take_orphans();
+    }
+
+    /// Merges a range of a family down to its last level; waits for it.
+    pub(super) fn compact_range(
+        self: &Arc<Self>,
+        family: &Arc<Family>,
+        begin: Option<&[u8]>,
+        end: Option<&[u8]>,
+    ) -> Result<()> {
+        self.flush_families(&[family.state.id()])?;
+        let result = {
+            let _one_at_a_time = family.compacting.lock();
+            let version = Arc::clone(&family.state.load_full().version);
+            match picker::pick_manual(&version, &family.levels(), begin, end) {
+                Manual::Nothing => Ok(()),
+                Manual::Busy => Err(Error::new(ErrorKind::Busy, "another compaction has some of the files")),
+                Manual::Picked(picked) => self.run_compaction(family, picked),
+            }
+        };
+        self.schedule_compaction(family);
+        result
+    }
+}
+
+#[track_caller]
+fn job_pin(family: ColumnFamilyId, super_version: u64, label: &'static str) -> PinSpec {
+    PinSpec {
+        kind: PinKind::Job,
+        site: std::panic::Location::caller(),
+        label: Some(label),
+        family: Some(family),
+        sequence: Default::default(),
+        super_version,
+    }
+}

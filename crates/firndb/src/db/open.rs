@@ -1,0 +1,520 @@
+//! From a directory to a running database.
+//!
+//! The order matters: lock, MANIFEST, logs, one edit that makes everything replayed durable in tables, OPTIONS, orphans,
+//! and only then the first new log and the background. A crash in between leaves a directory that opens the same way.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::background::error_state::ErrorState;
+use crate::background::scheduler::Scheduler;
+use crate::cache::BlockCache;
+use crate::clock::CancelToken;
+use crate::error::{Error, ErrorKind, Result};
+use crate::flush::{self, FlushContext, FlushJob};
+use crate::format::comparator::KeyOrder;
+use crate::format::file_name::{self, FileKind};
+use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::fs::Fs;
+use crate::memtable::MemTable;
+use crate::metrics::Statistics;
+use crate::options::{BLOCK_CACHE_BYTES, BackgroundMode, FamilyOptions, Options};
+use crate::recovery::{ReplayTarget, Replayed, replay};
+use crate::superversion::purge::{Janitor, JanitorConfig, JanitorSeed};
+use crate::superversion::{FamilyConfig, FamilyState, FrozenSnapshots};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex};
+use crate::version::edit::VersionEdit;
+use crate::version::set::{FamilySnapshot, Recovered, VersionSet, VersionSetConfig};
+use crate::version::table_cache::TableCache;
+use crate::write::{WriteConfig, WriteQueue};
+
+use super::core::{Core, Family, LockHolder};
+use super::options_text::OptionsText;
+
+/// How often a read-only open starts over because the writer moved on.
+const READ_ONLY_TRIES: usize = 20;
+
+type Opened = (Arc<Core>, Arc<Family>);
+
+/// Names and numbers of the files of a directory.
+struct Listing(Vec<(FileKind, FileNumber)>);
+
+impl Listing {
+    fn of(fs: &dyn Fs, dir: &Path) -> Result<Listing> {
+        let entries = fs.list(dir)?;
+        Ok(Listing(entries.iter().filter(|e| !e.is_dir).filter_map(|entry| file_name::parse(&entry.name)).collect()))
+    }
+
+    fn has(&self, kind: FileKind) -> bool {
+        self.0.iter().any(|(found, _)| *found == kind)
+    }
+
+    /// Ascending.
+    fn logs(&self) -> Vec<FileNumber> {
+        let mut logs: Vec<_> = self.0.iter().filter(|(kind, _)| *kind == FileKind::Wal).map(|(_, n)| *n).collect();
+        logs.sort_unstable();
+        logs
+    }
+}
+
+fn no_database(dir: &Path) -> Error {
+    Error::new(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display()))
+}
+
+/// The key order that the user wants for a family; `None`: whatever built-in one the files name.
+fn wanted_order(options: &Options) -> Option<KeyOrder> {
+    match &options.family.key_order {
+        KeyOrder::Bytewise => None,
+        other => Some(other.clone()),
+    }
+}
+
+fn version_config(dir: &Path, options: &Options) -> VersionSetConfig {
+    VersionSetConfig {
+        fs: Arc::clone(&options.fs),
+        dir: dir.to_owned(),
+        clock: Arc::clone(&options.clock),
+        levels: options.family.num_levels as usize,
+        manifest_bytes_max: options.max_manifest_file_size,
+    }
+}
+
+/// Options of a family: the user's, and what the directory's OPTIONS file says of the shape of its levels.
+fn family_options(options: &Options, text: &OptionsText, family: &FamilySnapshot) -> Result<FamilyOptions> {
+    let mut found = FamilyOptions { key_order: family.order.clone(), ..options.family.clone() };
+    text.file.apply_to(&family.name, &mut found)?;
+    if let Some(named) = text.file.comparator(&family.name)
+        && named != family.order.name()
+    {
+        // MANIFEST decides; a text file without a checksum must not change answers, but must not be wrong either.
+        return Err(Error::new(
+            ErrorKind::Corruption,
+            format!(
+                "OPTIONS says that family {:?} is in the order of {named:?}; MANIFEST says {:?}",
+                family.name,
+                family.order.name()
+            ),
+        ));
+    }
+    Ok(found)
+}
+
+/// Everything below the write queue, as both ways of opening need it.
+struct Parts {
+    seed: JanitorSeed,
+    statistics: Arc<Statistics>,
+    cache: Arc<BlockCache>,
+    tables: Arc<TableCache>,
+    versions: Arc<VersionSet>,
+    text: OptionsText,
+    families: BTreeMap<ColumnFamilyId, Arc<Family>>,
+    replayed: Replayed,
+    next_memtable_id: u64,
+}
+
+/// Reads MANIFEST and OPTIONS, and replays the logs into memtables. Writes nothing.
+fn read_parts(
+    dir: &Path,
+    options: &Options,
+    set: VersionSet,
+    recovered: &Recovered,
+    logs: &[FileNumber],
+) -> Result<Parts> {
+    let fs = &options.fs;
+    let text = OptionsText::read(&**fs, dir)?;
+    let statistics = options.statistics.clone().unwrap_or_default();
+    let cache = options.block_cache.clone().unwrap_or_else(|| BlockCache::new(BLOCK_CACHE_BYTES));
+    let tables = TableCache::new(
+        Arc::clone(fs),
+        dir.to_owned(),
+        Some(options.max_open_files),
+        Arc::clone(&cache),
+        Arc::clone(&statistics),
+    );
+    let seed = JanitorSeed::new();
+    let mut families = BTreeMap::new();
+    let mut targets = BTreeMap::new();
+    let mut next_memtable_id = 1;
+    for family in &recovered.families {
+        let own = family_options(options, &text, family)?;
+        let state = new_state(family, &seed, &own, next_memtable_id, options);
+        next_memtable_id += 1;
+        let memtable = Arc::clone(&state.load_full().memtable);
+        targets.insert(family.id, ReplayTarget { log_number: family.log_number, memtable });
+        families.insert(family.id, Family::new(state, own));
+    }
+    let needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
+    let needed = needed.max(recovered.min_log_to_keep);
+    let logs: Vec<FileNumber> = logs.iter().copied().filter(|log| *log >= needed).collect();
+    let replayed = replay(&**fs, dir, &logs, options.wal_recovery_mode, recovered.last_sequence, &targets)?;
+    let versions = Arc::new(set);
+    Ok(Parts {
+        seed,
+        statistics,
+        cache,
+        tables: Arc::new(tables),
+        versions,
+        text,
+        families,
+        replayed,
+        next_memtable_id,
+    })
+}
+
+pub(super) fn new_state(
+    family: &FamilySnapshot,
+    seed: &JanitorSeed,
+    options: &FamilyOptions,
+    memtable_id: u64,
+    database: &Options,
+) -> Arc<FamilyState> {
+    let memtable = MemTable::new(
+        memtable_id,
+        family.order.clone(),
+        options.write_buffer_size as usize,
+        family.log_number,
+        database.clock.unix_seconds(),
+    );
+    let config = FamilyConfig { id: family.id, name: family.name.clone(), order: family.order.clone() };
+    FamilyState::new(config, memtable, Arc::clone(&family.version), Arc::clone(&seed.graveyard))
+}
+
+/// Opens a directory for writing.
+pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
+    options.validate()?;
+    let fs = Arc::clone(&options.fs);
+    let exists = fs.exists(&dir.join(file_name::CURRENT))?;
+    if !exists && !options.create_if_missing {
+        let is_damaged = fs.exists(dir)? && {
+            let listing = Listing::of(&*fs, dir)?;
+            listing.has(FileKind::Table) || listing.has(FileKind::Wal)
+        };
+        // With tables or logs there is a database, and CURRENT is what is missing of it: `create` says so below.
+        if !is_damaged {
+            return Err(no_database(dir));
+        }
+    }
+    if exists && options.error_if_exists {
+        return Err(Error::new(ErrorKind::InvalidArgument, format!("{} holds a database already", dir.display())));
+    }
+    fs.create_dir_all(dir)?;
+    let lock: LockHolder = Arc::new(Mutex::new(Some(fs.lock(&dir.join(file_name::LOCK))?)));
+    // Looked at again under the lock: another process may just have made it.
+    let is_new = !fs.exists(&dir.join(file_name::CURRENT))?;
+    if is_new {
+        drop(VersionSet::create(version_config(dir, &options), options.family.key_order.clone())?);
+    }
+    let order = wanted_order(&options);
+    let (set, recovered) = VersionSet::recover(version_config(dir, &options), false, &|_| order.clone())?;
+    let listing = Listing::of(&*fs, dir)?;
+    listing.0.iter().for_each(|(kind, number)| {
+        if *kind != FileKind::InfoLog {
+            set.mark_file_number_used(*number);
+        }
+    });
+    let parts = read_parts(dir, &options, set, &recovered, &listing.logs())?;
+    make_durable(dir, &options, &parts, &recovered)?;
+    finish(dir, options, parts, lock, &listing)
+}
+
+/// Writes everything that was replayed to tables, in one edit that also says that no log so far is needed any more.
+fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recovered) -> Result<()> {
+    let log_number = parts.versions.new_file_number();
+    let frozen = FrozenSnapshots { sequences: vec![parts.replayed.last_sequence], keeps_everything: false };
+    let mut outputs = Vec::new();
+    let mut empty = Vec::new();
+    let mut context = None;
+    for (index, family) in parts.families.values().enumerate() {
+        let memtable_id = parts.next_memtable_id + index as u64;
+        let memtable = MemTable::new(
+            memtable_id,
+            family.state.config.order.clone(),
+            family.options.write_buffer_size as usize,
+            log_number,
+            options.clock.unix_seconds(),
+        );
+        if family.state.load_full().memtable.is_empty() {
+            family.state.replace_empty_memtable(memtable);
+            empty.push(VersionEdit {
+                family: family.state.id(),
+                log_number: Some(log_number),
+                ..VersionEdit::default()
+            });
+            continue;
+        }
+        family.state.switch_memtable(memtable);
+        let own = FlushContext {
+            fs: Arc::clone(&options.fs),
+            dir: dir.to_owned(),
+            clock: Arc::clone(&options.clock),
+            versions: Arc::clone(&parts.versions),
+            table: family.table(),
+        };
+        if let Some(job) = FlushJob::pick(&family.state) {
+            outputs.push(job.run(&own, &frozen, &CancelToken::default())?);
+        }
+        context = Some(own);
+    }
+    let last_sequence = parts.replayed.last_sequence.max(recovered.last_sequence);
+    if let Some(first) = empty.first_mut() {
+        first.last_sequence = Some(last_sequence);
+    }
+    match context {
+        Some(context) => flush::install_with(&context, outputs, empty, Some(last_sequence)).map(drop),
+        None => parts.versions.log_and_apply(empty, |_| {}),
+    }
+}
+
+/// Starts what runs: OPTIONS, janitor, queue, background.
+fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, listing: &Listing) -> Result<Opened> {
+    let fs = Arc::clone(&options.fs);
+    let versions = Arc::clone(&parts.versions);
+    let texts: Vec<_> = parts.families.values().map(|f| (f.state.config.name.clone(), f.options.clone())).collect();
+    let old_options = parts.text.update(&*fs, dir, &versions, &texts)?;
+    let last_sequence = parts.replayed.last_sequence;
+    let numbers = Arc::clone(&versions);
+    let scheduler = match options.background {
+        BackgroundMode::Manual => Scheduler::manual(),
+        BackgroundMode::Threads => Scheduler::with_threads(options.max_background_jobs)
+            .map_err(|error| Error::from_io("spawn", dir, &error))?,
+    };
+    let core = Arc::new_cyclic(|weak: &std::sync::Weak<Core>| {
+        let (flusher, ticker) = (weak.clone(), weak.clone());
+        let queue = WriteQueue::new(
+            WriteConfig {
+                fs: Arc::clone(&fs),
+                dir: dir.to_owned(),
+                clock: Arc::clone(&options.clock),
+                statistics: Arc::clone(&parts.statistics),
+                listeners: options.listeners.clone(),
+                new_file_number: Box::new(move || numbers.new_file_number()),
+                on_full: Box::new(move |_| {
+                    if let Some(core) = flusher.upgrade() {
+                        core.schedule_flush();
+                    }
+                }),
+                wal_bytes_max: wal_bytes_max(&options, &parts.families),
+                memtable_bytes_max: options.db_write_buffer_size,
+                atomic_flush: options.atomic_flush,
+            },
+            last_sequence,
+            parts.next_memtable_id + parts.families.len() as u64,
+        );
+        let janitor = janitor(
+            dir,
+            &options,
+            &parts,
+            &lock,
+            Box::new(move || {
+                if let Some(core) = ticker.upgrade() {
+                    core.retry_if_due();
+                }
+            }),
+        );
+        Core {
+            dir: dir.to_owned(),
+            fs: Arc::clone(&fs),
+            clock: Arc::clone(&options.clock),
+            statistics: Arc::clone(&parts.statistics),
+            cache: Arc::clone(&parts.cache),
+            versions: Arc::clone(&versions),
+            tables: Arc::clone(&parts.tables),
+            pins: Arc::clone(&janitor.pins),
+            janitor,
+            visible: Arc::clone(queue.visible()),
+            queue: Some(Arc::new(queue)),
+            scheduler,
+            errors: ErrorState::default(),
+            cancel: CancelToken::default(),
+            families: Mutex::new(parts.families.clone()),
+            flushing: Mutex::new(()),
+            is_flush_scheduled: AtomicBool::new(false),
+            retry_at_us: AtomicU64::new(0),
+            options_text: Mutex::new(parts.text),
+            report: parts.replayed.report,
+            lock: Arc::clone(&lock),
+            is_closed: AtomicBool::new(false),
+            bytes_flushed: AtomicU64::new(0),
+            bytes_compacted: AtomicU64::new(0),
+            options,
+        }
+    });
+    for family in core.all_families() {
+        core.writes()?.add_family(Arc::clone(&family.state), family.options.write_buffer_size, family.stall())?;
+    }
+    remove_orphans(&core, listing, old_options)?;
+    core.writes()?.begin()?;
+    if core.options.background == BackgroundMode::Threads {
+        core.janitor.start()?;
+    }
+    for name in core.options.create_column_families.clone() {
+        if core.family_by_name(&name).is_none() {
+            core.create_family(&name, core.options.family.clone())?;
+        }
+    }
+    for family in core.all_families() {
+        core.update_stall(&family);
+        core.schedule_compaction(&family);
+    }
+    let default = core
+        .family(ColumnFamilyId::DEFAULT)
+        .ok_or_else(|| Error::new(ErrorKind::Corruption, "MANIFEST does not have the default column family"))?;
+    Ok((core, default))
+}
+
+/// RocksDB's rule: four times what the memtables may hold.
+fn wal_bytes_max(options: &Options, families: &BTreeMap<ColumnFamilyId, Arc<Family>>) -> u64 {
+    match options.max_total_wal_size {
+        0 => {
+            let buffers = families.values().map(|family| {
+                family.options.write_buffer_size.saturating_mul(family.options.max_write_buffer_number as u64)
+            });
+            buffers.fold(0, u64::saturating_add).saturating_mul(4)
+        }
+        limit => limit,
+    }
+}
+
+fn janitor(
+    dir: &Path,
+    options: &Options,
+    parts: &Parts,
+    lock: &LockHolder,
+    on_tick: Box<dyn Fn() + Send + Sync>,
+) -> Arc<Janitor> {
+    let (versions, lock) = (Arc::clone(&parts.versions), Arc::clone(lock));
+    let seed = JanitorSeed {
+        wake: Arc::clone(&parts.seed.wake),
+        graveyard: Arc::clone(&parts.seed.graveyard),
+        pins: Arc::clone(&parts.seed.pins),
+    };
+    let config = JanitorConfig {
+        fs: Arc::clone(&options.fs),
+        dir: dir.to_owned(),
+        clock: Arc::clone(&options.clock),
+        statistics: Arc::clone(&parts.statistics),
+        listeners: options.listeners.clone(),
+        logger: options.logger.clone(),
+        is_needed: Box::new(move |kind, number| {
+            // The lock lives as long as the janitor: readers that outlive the database keep others out.
+            let _held = &lock;
+            match kind {
+                FileKind::Table => {
+                    versions.is_protected(number) || versions.live_versions().iter().any(|v| v.contains(number))
+                }
+                FileKind::Manifest => versions.is_manifest_needed(number),
+                _ => false,
+            }
+        }),
+        // The reader lives in the file, and the file in the versions that name it.
+        forget_table: Box::new(|_| {}),
+        on_tick,
+    };
+    Janitor::new(config, seed)
+}
+
+/// Everything that a former life of the database left behind, by known names only.
+fn remove_orphans(core: &Core, listing: &Listing, old_options: Option<FileNumber>) -> Result<()> {
+    let versions = core.versions.live_versions();
+    let newest_options = listing.0.iter().filter(|(kind, _)| *kind == FileKind::Options).map(|(_, n)| *n).max();
+    for (kind, number) in &listing.0 {
+        let is_orphan = match kind {
+            FileKind::Table => !versions.iter().any(|version| version.contains(*number)),
+            // All of them were replayed, and what they held is in tables.
+            FileKind::Wal => true,
+            // The version set unlinks those it knows.
+            FileKind::Manifest => {
+                *number != core.versions.manifest_number()
+                    && core.fs.exists(&core.dir.join(file_name::manifest(*number)))?
+            }
+            FileKind::Temp => true,
+            // The newest one that was there before stays beside ours, as RocksDB keeps two.
+            FileKind::Options => Some(*number) != newest_options && Some(*number) != old_options,
+            FileKind::Current | FileKind::Identity | FileKind::Lock | FileKind::InfoLog | FileKind::Blob => false,
+        };
+        if is_orphan {
+            core.janitor.obsolete(*kind, *number, 0);
+        }
+    }
+    core.janitor.drain();
+    Ok(())
+}
+
+/// Opens a directory for reading, starting over if the writer moves on meanwhile.
+pub(super) fn open_read_only(dir: &Path, options: Options) -> Result<Opened> {
+    options.validate()?;
+    let mut tries = 0;
+    loop {
+        match try_open_read_only(dir, &options) {
+            Err(error) if is_moved(&error) && tries < READ_ONLY_TRIES => {
+                tries += 1;
+                options.clock.sleep(std::time::Duration::from_millis(5 * tries as u64));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// True for what a writer that removes files beside us looks like.
+fn is_moved(error: &Error) -> bool {
+    error.is_not_found() || error.corruption().is_some()
+}
+
+fn try_open_read_only(dir: &Path, options: &Options) -> Result<Opened> {
+    let fs = &options.fs;
+    if !fs.exists(&dir.join(file_name::CURRENT))? {
+        let is_there = fs.exists(dir)? && {
+            let listing = Listing::of(&**fs, dir)?;
+            listing.has(FileKind::Table) || listing.has(FileKind::Wal)
+        };
+        if !is_there {
+            return Err(no_database(dir));
+        }
+    }
+    let order = wanted_order(options);
+    // The listing comes first: a log that is made after it belongs to writes after this moment.
+    let listing = Listing::of(&**fs, dir)?;
+    let (set, recovered) = VersionSet::recover(version_config(dir, options), true, &|_| order.clone())?;
+    let parts = read_parts(dir, options, set, &recovered, &listing.logs())?;
+    for family in parts.families.values() {
+        parts.tables.open_all(&family.state.load_full().version)?;
+    }
+    let lock: LockHolder = Arc::new(Mutex::new(None));
+    let janitor = janitor(dir, options, &parts, &lock, Box::new(|| {}));
+    let last: SequenceNumber = parts.replayed.last_sequence;
+    let core = Arc::new(Core {
+        dir: dir.to_owned(),
+        fs: Arc::clone(fs),
+        clock: Arc::clone(&options.clock),
+        statistics: parts.statistics,
+        cache: parts.cache,
+        versions: parts.versions,
+        tables: parts.tables,
+        pins: Arc::clone(&janitor.pins),
+        janitor,
+        visible: Arc::new(AtomicU64::new(last.0)),
+        queue: None,
+        scheduler: Scheduler::manual(),
+        errors: ErrorState::default(),
+        cancel: CancelToken::default(),
+        families: Mutex::new(parts.families.clone()),
+        flushing: Mutex::new(()),
+        is_flush_scheduled: AtomicBool::new(false),
+        retry_at_us: AtomicU64::new(0),
+        options_text: Mutex::new(parts.text),
+        report: parts.replayed.report,
+        lock,
+        is_closed: AtomicBool::new(false),
+        bytes_flushed: AtomicU64::new(0),
+        bytes_compacted: AtomicU64::new(0),
+        options: options.clone(),
+    });
+    let default = parts
+        .families
+        .get(&ColumnFamilyId::DEFAULT)
+        .cloned()
+        .ok_or_else(|| Error::new(ErrorKind::Corruption, "MANIFEST does not have the default column family"))?;
+    debug_assert!(!core.is_closed.load(Ordering::Relaxed));
+    Ok((core, default))
+}

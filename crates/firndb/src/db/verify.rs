@@ -1,0 +1,238 @@
+//! Checks a whole directory against everything that the format promises, without opening it for anything else.
+
+use std::path::Path;
+
+use crate::cache::BlockCache;
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
+use crate::format::comparator::KeyOrder;
+use crate::format::file_name::{self, FileKind};
+use crate::format::key::{FileNumber, user_key};
+use crate::metrics::Statistics;
+use crate::options::Options;
+use crate::sync::Arc;
+use crate::table::reader::{TableOpenContext, TableReader};
+use crate::version::edit::FileMeta;
+use crate::version::set::{VersionSet, VersionSetConfig};
+use crate::wal::reader::{LogReader, ReadOutcome};
+use crate::write::batch::WriteBatch;
+
+/// How far a verification is.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Bytes of tables read so far.
+    pub bytes_done: u64,
+    /// Bytes of all tables.
+    pub bytes_total: u64,
+}
+
+/// What a verification found.
+#[non_exhaustive]
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    /// Tables that were read in full.
+    pub tables: u64,
+    /// Their entries.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records of write-ahead logs.
+    pub log_records: u64,
+    /// Everything that is wrong, with its file and place.
+    pub damages: Vec<Error>,
+    /// What is not as it was left, but not wrong: files that nobody needs, a log that ends in a cut-off record.
+    pub notes: Vec<String>,
+}
+
+/// Checks every file of a directory: checksums, order, overlaps, counts, filters, bounds, logs, MANIFEST against the
+/// directory. Takes no lock and writes nothing. `progress` is called every now and then.
+///
+/// Damage does not end it: everything that is found is in the report.
+///
+/// # Errors
+/// `NoSuchDatabase`; `Io`; `NotSupported`. A MANIFEST that cannot be read is damage, and in the report.
+///
+/// ```
+/// # let dir = std::env::temp_dir().join(format!("firndb-doc-verify-{}", std::process::id()));
+/// let db = firndb::Db::open(&dir)?;
+/// db.put("key", "value")?;
+/// db.flush()?;
+/// db.close()?;
+/// let report = firndb::verify_directory(&dir, &firndb::Options::default(), &mut |_| {})?;
+/// assert!(report.damages.is_empty());
+/// assert_eq!(report.entries, 1);
+/// # std::fs::remove_dir_all(&dir).ok();
+/// # Ok::<(), firndb::Error>(())
+/// ```
+pub fn verify_directory(
+    dir: impl AsRef<Path>,
+    options: &Options,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    let dir = dir.as_ref();
+    let mut report = VerifyReport::default();
+    let fs = &options.fs;
+    let listing = match fs.list(dir) {
+        Err(error) if error.is_not_found() => {
+            return Err(error.because(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display())));
+        }
+        other => other?,
+    };
+    let files: Vec<(FileKind, FileNumber)> = listing.iter().filter_map(|entry| file_name::parse(&entry.name)).collect();
+    let has = |wanted: FileKind| files.iter().any(|(kind, _)| *kind == wanted);
+    if !has(FileKind::Current) && !has(FileKind::Table) && !has(FileKind::Wal) {
+        return Err(Error::new(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display())));
+    }
+    let config = VersionSetConfig {
+        fs: Arc::clone(fs),
+        dir: dir.to_owned(),
+        clock: Arc::clone(&options.clock),
+        levels: options.family.num_levels as usize,
+        manifest_bytes_max: options.max_manifest_file_size,
+    };
+    let order = match &options.family.key_order {
+        KeyOrder::Bytewise => None,
+        other => Some(other.clone()),
+    };
+    let recovered = match VersionSet::recover(config, true, &|_| order.clone()) {
+        Ok((_, recovered)) => recovered,
+        Err(error) if error.kind() == ErrorKind::Corruption || error.kind() == ErrorKind::NoSuchDatabase => {
+            report.damages.push(error);
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    let total = recovered.families.iter().map(|family| family.version.bytes()).sum();
+    let mut live = Vec::new();
+    for family in &recovered.families {
+        for (level, file) in family.version.files() {
+            live.push(file.number());
+            let before = report.bytes;
+            let mut on_bytes = |done: u64| {
+                report.bytes += done;
+                progress(VerifyProgress { bytes_done: report.bytes, bytes_total: total });
+            };
+            let checked = verify_table(dir, options, &family.order, &file.meta, &mut on_bytes);
+            report.bytes = before + file.meta.size;
+            match checked {
+                Ok(entries) => {
+                    report.tables += 1;
+                    report.entries += entries;
+                }
+                Err(error) if error.kind() == ErrorKind::NotSupported => return Err(error),
+                Err(error) => report.damages.push(error),
+            }
+            debug_assert!(level < 64);
+        }
+        verify_levels(dir, &family.version, &mut report);
+    }
+    let needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
+    for (kind, number) in &files {
+        match kind {
+            FileKind::Table if !live.contains(number) => {
+                report.notes.push(format!("{} is in no version", file_name::table(*number)));
+            }
+            FileKind::Wal if *number >= needed => verify_log(dir, options, *number, &mut report)?,
+            FileKind::Wal => report.notes.push(format!("{} is not needed any more", file_name::wal(*number))),
+            FileKind::Manifest if *number != recovered.manifest_number => {
+                report.notes.push(format!("{} is not the current one", file_name::manifest(*number)));
+            }
+            FileKind::Temp => report.notes.push(format!("a temporary file with number {number} was left behind")),
+            _ => {}
+        }
+    }
+    Ok(report)
+}
+
+fn verify_table(
+    dir: &Path,
+    options: &Options,
+    order: &KeyOrder,
+    meta: &FileMeta,
+    progress: &mut dyn FnMut(u64),
+) -> Result<u64> {
+    let mut path = dir.join(file_name::table(meta.number));
+    let fs = &options.fs;
+    if !fs.exists(&path)? {
+        let old = dir.join(file_name::old_table(meta.number));
+        if !fs.exists(&old)? {
+            return Err(Error::corrupt_at(
+                CorruptionKind::Missing,
+                &path,
+                0,
+                "MANIFEST names this file, which is not there",
+            ));
+        }
+        path = old;
+    }
+    let file = fs.open_random(&path)?;
+    let context = TableOpenContext {
+        path: path.clone(),
+        number: meta.number,
+        order: order.clone(),
+        cache: BlockCache::new(0),
+        statistics: Arc::new(Statistics::default()),
+        largest_seq: meta.largest_seq,
+        unique_id: meta.unique_id,
+        verify_checksums: true,
+    };
+    let table = TableReader::open(file, meta.size, context)?;
+    let counts = table.verify(progress)?;
+    let bad = |kind, what: &str| Err(Error::corrupt_at(kind, &path, 0, what));
+    if counts.entries > 0 {
+        if counts.smallest != meta.smallest && order.compare_internal(&counts.smallest, &meta.smallest).is_lt() {
+            return bad(CorruptionKind::Order, "the first key lies before the bounds that MANIFEST states");
+        }
+        if counts.largest != meta.largest && order.compare_internal(&counts.largest, &meta.largest).is_gt() {
+            return bad(CorruptionKind::Order, "the last key lies after the bounds that MANIFEST states");
+        }
+        if counts.smallest_seq < meta.smallest_seq || counts.largest_seq > meta.largest_seq {
+            return bad(CorruptionKind::Order, "sequence numbers lie outside of what MANIFEST states");
+        }
+    }
+    Ok(counts.entries)
+}
+
+/// Levels below the first are sorted, and their files do not overlap.
+fn verify_levels(dir: &Path, version: &crate::version::Version, report: &mut VerifyReport) {
+    for level in version.levels.iter().skip(1) {
+        for pair in level.files().windows(2) {
+            let (a, b) = (&pair[0].meta, &pair[1].meta);
+            let ordering = version.order.compare(user_key(&a.largest), user_key(&b.smallest));
+            if ordering.is_gt() {
+                let path = dir.join(file_name::table(b.number));
+                let what = format!("level {}: overlaps {}", level.number(), file_name::table(a.number));
+                report.damages.push(Error::corrupt_at(CorruptionKind::Order, &path, 0, what));
+            }
+        }
+    }
+}
+
+fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut VerifyReport) -> Result<()> {
+    let path = dir.join(file_name::wal(number));
+    let mut reader = LogReader::new(options.fs.open_random(&path)?, path.clone(), number.0);
+    let mut record = Vec::new();
+    loop {
+        match reader.next(&mut record)? {
+            ReadOutcome::Record { offset } => {
+                report.log_records += 1;
+                let checked = WriteBatch::from_bytes(&record)
+                    .and_then(|batch| batch.iter().try_for_each(|operation| operation.map(drop)));
+                match checked {
+                    Err(error) if error.kind() == ErrorKind::NotSupported => return Err(error),
+                    Err(error) => report.damages.push(error.in_file(&path, Some(offset))),
+                    Ok(()) => {}
+                }
+            }
+            ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(()),
+            ReadOutcome::TruncatedTail { offset } => {
+                report.notes.push(format!("{}: the last record, at {offset}, is cut off", path.display()));
+                return Ok(());
+            }
+            ReadOutcome::Corrupt { offset, reason } => {
+                report.damages.push(Error::corrupt_at(CorruptionKind::Checksum, &path, offset, reason));
+                return Ok(());
+            }
+        }
+    }
+}
