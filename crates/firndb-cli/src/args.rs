@@ -1,0 +1,185 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::text::Form;
+
+/// Read, write, inspect and verify FirnDB and RocksDB directories.
+///
+/// Exit codes: 0 ok, 1 key absent, 2 usage, bad input line or unknown column family, 3 corruption, 4 locked by another
+/// writer, 5 incompatible, 6 I/O error, no space or no such database.
+#[derive(Debug, Parser)]
+#[command(name = "firn", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// The column family (default: `default`; for flush and compact: all)
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) cf: Option<String>,
+    /// One JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Every key and value as hex, in arguments, input and output
+    #[arg(long, global = true)]
+    pub(crate) hex: bool,
+}
+
+impl Arguments {
+    pub(crate) fn form(&self) -> Form {
+        Form { json: self.json, hex: self.hex }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Write one key; creates a missing database
+    Put {
+        db: PathBuf,
+        #[arg(allow_hyphen_values = true)]
+        key: OsString,
+        #[arg(allow_hyphen_values = true)]
+        value: OsString,
+    },
+    /// Print the value of a key; exit code 1 if it is absent
+    Get {
+        db: PathBuf,
+        #[arg(allow_hyphen_values = true)]
+        key: OsString,
+        /// The exact bytes, without escapes or a newline
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Delete a key
+    Delete {
+        db: PathBuf,
+        #[arg(allow_hyphen_values = true)]
+        key: OsString,
+    },
+    /// Print a range as `key<TAB>value` lines
+    Scan(Scan),
+    /// Print the number of keys
+    Count { db: PathBuf },
+    /// Write `key<TAB>value` lines from stdin, in atomic batches; a line without a TAB deletes; creates a missing
+    /// database
+    Load {
+        db: PathBuf,
+        /// Lines a batch
+        #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        batch: u64,
+        /// Make every batch durable before the next one
+        #[arg(long)]
+        sync: bool,
+        /// Print the number of the last line of every batch that is written
+        #[arg(long)]
+        ack: bool,
+    },
+    /// Write memtables to tables
+    Flush { db: PathBuf },
+    /// Compact everything down to the last level
+    Compact { db: PathBuf },
+    /// Check every file against every promise of the format
+    Verify { db: PathBuf },
+    /// Levels, amplification, cache, pins, stalls
+    Stats { db: PathBuf },
+    /// List, create or drop column families
+    Cf {
+        #[command(subcommand)]
+        verb: FamilyVerb,
+    },
+    /// Print what is in one file
+    Dump { what: DumpKind, file: PathBuf },
+    /// See the engine at work on a real data set
+    Tour {
+        /// An empty or missing directory to work in (default: a temporary one, removed afterwards)
+        dir: Option<PathBuf>,
+    },
+    /// Measure
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scan {
+    pub(crate) db: PathBuf,
+    /// First key, inclusive
+    #[arg(long, value_name = "K", allow_hyphen_values = true)]
+    pub(crate) from: Option<OsString>,
+    /// End, exclusive
+    #[arg(long, value_name = "K", allow_hyphen_values = true)]
+    pub(crate) to: Option<OsString>,
+    /// Only keys that start with this
+    #[arg(long, value_name = "P", allow_hyphen_values = true)]
+    pub(crate) prefix: Option<OsString>,
+    /// In descending order
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// At most this many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FamilyVerb {
+    /// One name a line, in the order of their ids
+    List { db: PathBuf },
+    /// Create a family; creates a missing database
+    Create { db: PathBuf, name: String },
+    /// Drop a family and everything in it
+    Drop { db: PathBuf, name: String },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DumpKind {
+    Manifest,
+    Wal,
+    Sst,
+    Options,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Workloads, separated by commas, in order: fillseq, fillrandom, overwrite, readrandom, readmissing, readseq,
+    /// seekrandom, readwhilewriting
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "fillseq,fillrandom,overwrite,readrandom,readmissing,readseq,seekrandom,readwhilewriting"
+    )]
+    pub(crate) workloads: Vec<Workload>,
+    /// Keys in the database
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) num: u64,
+    /// Reads, seeks; default: as many as keys
+    #[arg(long, value_name = "N")]
+    pub(crate) reads: Option<u64>,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
+    pub(crate) value_size: u64,
+    /// Seed of keys and values
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Bytes of the block cache
+    #[arg(long, default_value_t = 512 << 20, value_name = "BYTES")]
+    pub(crate) cache_size: u64,
+    /// Writes are synced
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// Where to make the database (default: a temporary directory, removed afterwards). Must be empty or missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum Workload {
+    FillSeq,
+    FillRandom,
+    Overwrite,
+    ReadRandom,
+    ReadMissing,
+    ReadSeq,
+    SeekRandom,
+    ReadWhileWriting,
+}

@@ -1,0 +1,91 @@
+//! `load`: lines from stdin into atomic batches.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+
+use firndb::{ColumnFamilyId, WriteBatch, WriteOptions};
+
+use crate::failure::{Failure, OK, Outcome};
+use crate::text::Form;
+use crate::write;
+
+/// A line that is longer is refused rather than held in memory.
+const LINE_BYTES_MAX: usize = 1 << 30;
+
+pub(crate) fn load(dir: &Path, family: Option<&str>, form: Form, batch_lines: u64, sync: bool, ack: bool) -> Outcome {
+    let (db, family) = write::open_family(dir, family, true)?;
+    let options = if sync { WriteOptions::synced() } else { WriteOptions::default() };
+    let mut input = std::io::BufReader::with_capacity(1 << 16, std::io::stdin().lock());
+    let mut out = std::io::stdout().lock();
+    let progress = crate::progress::counter("lines");
+    let mut batch = WriteBatch::new();
+    let mut line = Vec::new();
+    let (mut number, mut in_batch) = (0u64, 0u64);
+    let result = loop {
+        line.clear();
+        let read = match read_line(&mut input, &mut line) {
+            Ok(read) => read,
+            Err(error) => break Err(Failure::Io("stdin", error)),
+        };
+        if read {
+            number += 1;
+            if let Err(why) = add(form, &line, family.id(), &mut batch) {
+                break Err(Failure::Usage(format!("line {number}: {why}")));
+            }
+            in_batch += 1;
+        }
+        if in_batch == batch_lines || (!read && in_batch > 0) {
+            if let Err(error) = db.write_with(&mut batch, &options) {
+                break Err(error.into());
+            }
+            progress.set_position(number);
+            batch.clear();
+            in_batch = 0;
+            if ack && let Err(error) = writeln!(out, "{number}").and_then(|()| out.flush()) {
+                break Err(Failure::stdout(error));
+            }
+        }
+        if !read {
+            break Ok(OK);
+        }
+    };
+    progress.finish_and_clear();
+    let closed = db.close();
+    let code = result?;
+    closed?;
+    Ok(code)
+}
+
+/// Reads a line without its newline; false at the end of the input.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    let limit = LINE_BYTES_MAX as u64 + 1;
+    let read = std::io::Read::take(&mut *input, limit).read_until(b'\n', line)?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if read > LINE_BYTES_MAX {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a line of more than 1 GiB"));
+    }
+    Ok(read > 0)
+}
+
+/// Adds one line to the batch.
+fn add(form: Form, line: &[u8], family: ColumnFamilyId, batch: &mut WriteBatch) -> Result<(), String> {
+    if line.is_empty() {
+        return Err("an empty line".to_owned());
+    }
+    if form.json {
+        let value: serde_json::Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        let serde_json::Value::Object(object) = value else { return Err("not a JSON object".to_owned()) };
+        let key = form.take(&object, "key")?.flatten().ok_or("no key")?;
+        match form.take(&object, "value")?.ok_or("no value (null deletes)")? {
+            Some(value) => batch.put_cf(family, key, value),
+            None => batch.delete_cf(family, key),
+        };
+        return Ok(());
+    }
+    match line.iter().position(|byte| *byte == b'\t') {
+        Some(tab) => batch.put_cf(family, form.field(&line[..tab])?, form.field(&line[tab + 1..])?),
+        None => batch.delete_cf(family, form.field(line)?),
+    };
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `firn`: reads, writes, inspects and verifies FirnDB and RocksDB directories.
+//!
+//! Results go to stdout, all else to stderr. Exit codes are in [`failure`]; the text form of keys and values in
+//! [`text`].
+
+mod args;
+mod bench;
+mod dump;
+mod failure;
+mod load;
+mod progress;
+mod read;
+mod stats;
+mod text;
+mod tour;
+mod verify;
+mod write;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Verb};
+use failure::Outcome;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { failure::USAGE } else { failure::OK };
+            // Nothing can be done about a closed terminal here.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(&arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome {
+    let form = arguments.form();
+    let family = arguments.cf.as_deref();
+    match &arguments.verb {
+        Verb::Put { db, key, value } => write::put(db, family, form, key, value),
+        Verb::Get { db, key, raw } => read::get(db, family, form, key, *raw),
+        Verb::Delete { db, key } => write::delete(db, family, form, key),
+        Verb::Scan(scan) => read::scan(scan, family, form),
+        Verb::Count { db } => read::count(db, family, form),
+        Verb::Load { db, batch, sync, ack } => load::load(db, family, form, *batch, *sync, *ack),
+        Verb::Flush { db } => write::flush(db, family),
+        Verb::Compact { db } => write::compact(db, family),
+        Verb::Verify { db } => verify::verify(db, form),
+        Verb::Stats { db } => stats::stats(db, form),
+        Verb::Cf { verb } => write::column_family(verb, form),
+        Verb::Dump { what, file } => dump::dump(*what, file, form),
+        Verb::Tour { dir } => tour::tour(dir.as_deref()),
+        Verb::Bench(bench) => bench::bench(bench, form),
+    }
+}

@@ -1,0 +1,105 @@
+//! The verbs that read: they take no lock and write nothing.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::ops::Bound;
+use std::path::Path;
+
+use firndb::{ColumnFamily, Db, Iter, Options, ReadOptions};
+use serde_json::{Map, Value};
+
+use crate::args::Scan;
+use crate::failure::{ABSENT, Failure, OK, Outcome};
+use crate::text::Form;
+
+/// Opens for reading: no lock, nothing written.
+pub(crate) fn open(dir: &Path) -> Result<Db, Failure> {
+    Ok(Db::open_read_only(dir, Options::default())?)
+}
+
+fn open_family(dir: &Path, family: Option<&str>) -> Result<ColumnFamily, Failure> {
+    Ok(open(dir)?.column_family(family.unwrap_or("default"))?)
+}
+
+pub(crate) fn get(dir: &Path, family: Option<&str>, form: Form, key: &OsStr, raw: bool) -> Outcome {
+    let key = form.argument(key).map_err(Failure::Usage)?;
+    let Some(value) = open_family(dir, family)?.get(&key)? else { return Ok(ABSENT) };
+    let mut out = std::io::stdout().lock();
+    if raw {
+        out.write_all(&value).and_then(|()| out.flush()).map_err(Failure::stdout)?;
+        return Ok(OK);
+    }
+    let mut line = String::new();
+    entry_or_value(form, &key, &value, false, &mut line);
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).map_err(Failure::stdout)?;
+    Ok(OK)
+}
+
+/// Appends one line: an entry, or (plain text only) its value alone.
+fn entry_or_value(form: Form, key: &[u8], value: &[u8], with_key: bool, line: &mut String) {
+    if form.json {
+        let mut object = Map::new();
+        form.insert(&mut object, "key", key);
+        form.insert(&mut object, "value", value);
+        line.push_str(&Value::Object(object).to_string());
+    } else {
+        if with_key {
+            form.push(key, line);
+            line.push('\t');
+        }
+        form.push(value, line);
+    }
+    line.push('\n');
+}
+
+fn iter_of(scan: &Scan, family: &ColumnFamily, form: Form) -> Result<Iter, Failure> {
+    let argument = |text: &Option<std::ffi::OsString>| {
+        text.as_deref().map(|text| form.argument(text)).transpose().map_err(Failure::Usage)
+    };
+    let (from, to, prefix) = (argument(&scan.from)?, argument(&scan.to)?, argument(&scan.prefix)?);
+    let lower = from.map_or(Bound::Unbounded, Bound::Included);
+    let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
+    let options = ReadOptions::default();
+    Ok(match prefix {
+        None => family.range_with((lower, upper), options)?,
+        Some(prefix) => family.prefix_range_with(&prefix, (lower, upper), options)?,
+    })
+}
+
+pub(crate) fn scan(scan: &Scan, family: Option<&str>, form: Form) -> Outcome {
+    let family = open_family(&scan.db, family)?;
+    let mut iter = iter_of(scan, &family, form)?;
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let mut left = scan.limit.unwrap_or(u64::MAX);
+    let mut line = String::new();
+    while left > 0 {
+        let Some(entry) = (if scan.reverse { iter.next_back() } else { iter.next() }) else { break };
+        let (key, value) = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                // What was read before the damage is still of use.
+                out.flush().map_err(Failure::stdout)?;
+                return Err(error.into());
+            }
+        };
+        line.clear();
+        entry_or_value(form, &key, &value, true, &mut line);
+        out.write_all(line.as_bytes()).map_err(Failure::stdout)?;
+        left -= 1;
+    }
+    out.flush().map_err(Failure::stdout)?;
+    Ok(OK)
+}
+
+pub(crate) fn count(dir: &Path, family: Option<&str>, form: Form) -> Outcome {
+    let mut cursor = open_family(dir, family)?.cursor(ReadOptions::default())?;
+    let mut count = 0u64;
+    cursor.seek_to_first()?;
+    while cursor.valid() {
+        count += 1;
+        cursor.next()?;
+    }
+    let line = if form.json { format!("{{\"count\":{count}}}\n") } else { format!("{count}\n") };
+    std::io::stdout().lock().write_all(line.as_bytes()).map_err(Failure::stdout)?;
+    Ok(OK)
+}

@@ -1,0 +1,109 @@
+//! The verbs that write one thing: `put`, `delete`, `flush`, `compact`, `cf`.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+
+use firndb::{ColumnFamily, Db, Options};
+
+use crate::args::FamilyVerb;
+use crate::failure::{Failure, OK, Outcome};
+use crate::read;
+use crate::text::Form;
+
+/// Opens for writing. Closing leaves memtables to the write-ahead log.
+pub(crate) fn open(dir: &Path, create: bool) -> Result<Db, Failure> {
+    let mut options = Options::default();
+    options.create_if_missing = create;
+    options.avoid_flush_during_shutdown = true;
+    Ok(Db::open_with(dir, options)?)
+}
+
+/// Opens for writing into a family; a missing database is made only if that can succeed.
+pub(crate) fn open_family(dir: &Path, family: Option<&str>, create: bool) -> Result<(Db, ColumnFamily), Failure> {
+    let name = family.unwrap_or("default");
+    let db = open(dir, create && name == "default").or_else(|failure| match &failure {
+        Failure::Engine(error) if create && error.kind() == firndb::ErrorKind::NoSuchDatabase => {
+            Err(Failure::Usage(format!("there is no column family {name:?}: {} has no database yet", dir.display())))
+        }
+        _ => Err(failure),
+    })?;
+    let family = db.column_family(name)?;
+    Ok((db, family))
+}
+
+pub(crate) fn put(dir: &Path, family: Option<&str>, form: Form, key: &OsStr, value: &OsStr) -> Outcome {
+    let key = form.argument(key).map_err(Failure::Usage)?;
+    let value = form.argument(value).map_err(Failure::Usage)?;
+    let (db, family) = open_family(dir, family, true)?;
+    family.put(&key, &value)?;
+    db.close()?;
+    Ok(OK)
+}
+
+pub(crate) fn delete(dir: &Path, family: Option<&str>, form: Form, key: &OsStr) -> Outcome {
+    let key = form.argument(key).map_err(Failure::Usage)?;
+    let (db, family) = open_family(dir, family, false)?;
+    family.delete(&key)?;
+    db.close()?;
+    Ok(OK)
+}
+
+/// The named family, or all of them.
+fn families(db: &Db, family: Option<&str>) -> Result<Vec<ColumnFamily>, Failure> {
+    Ok(match family {
+        Some(name) => vec![db.column_family(name)?],
+        None => db.column_families(),
+    })
+}
+
+pub(crate) fn flush(dir: &Path, family: Option<&str>) -> Outcome {
+    let db = open(dir, false)?;
+    for family in families(&db, family)? {
+        family.flush()?;
+    }
+    db.close()?;
+    Ok(OK)
+}
+
+pub(crate) fn compact(dir: &Path, family: Option<&str>) -> Outcome {
+    let db = open(dir, false)?;
+    let progress = crate::progress::spinner("compacting");
+    for family in families(&db, family)? {
+        progress.set_message(format!("compacting {}", family.name()));
+        family.compact_range::<&[u8]>(..)?;
+    }
+    progress.finish_and_clear();
+    db.close()?;
+    Ok(OK)
+}
+
+pub(crate) fn column_family(verb: &FamilyVerb, form: Form) -> Outcome {
+    match verb {
+        FamilyVerb::List { db } => {
+            let mut out = String::new();
+            for family in read::open(db)?.column_families() {
+                match form.json {
+                    true => {
+                        let line = serde_json::json!({ "id": family.id().0, "name": family.name() });
+                        out.push_str(&line.to_string());
+                    }
+                    false => crate::text::escape_into(family.name().as_bytes(), &mut out),
+                }
+                out.push('\n');
+            }
+            std::io::stdout().lock().write_all(out.as_bytes()).map_err(Failure::stdout)?;
+        }
+        FamilyVerb::Create { db, name } => {
+            let db = open(db, true)?;
+            db.create_column_family(name)?;
+            db.close()?;
+        }
+        FamilyVerb::Drop { db, name } => {
+            let db = open(db, false)?;
+            db.drop_column_family(name)?;
+            db.close()?;
+        }
+    }
+    Ok(OK)
+}
