@@ -232,8 +232,7 @@ fn own_database(dir: &Path) -> Outcome {
     let seen = fingerprint(iterator)?;
     say!("   the iterator saw {} entries, fingerprint {:016x}", seen.0, seen.1);
     expect(seen == before, "the iterator sees what it saw")?;
-    let mut at_snapshot = ReadOptions::default();
-    at_snapshot.snapshot = Some(snapshot);
+    let at_snapshot = ReadOptions { snapshot: Some(snapshot), ..ReadOptions::default() };
     let seen = fingerprint(family.range_with::<&[u8]>(.., at_snapshot.clone())?)?;
     say!(
         "   the snapshot sees {} entries, fingerprint {:016x}; {sample} is {}",

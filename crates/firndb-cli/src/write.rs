@@ -22,11 +22,11 @@ pub(crate) fn open(dir: &Path, create: bool) -> Result<Db, Failure> {
 /// Opens for writing into a family; a missing database is made only if that can succeed.
 pub(crate) fn open_family(dir: &Path, family: Option<&str>, create: bool) -> Result<(Db, ColumnFamily), Failure> {
     let name = family.unwrap_or("default");
-    let db = open(dir, create && name == "default").or_else(|failure| match &failure {
+    let db = open(dir, create && name == "default").map_err(|failure| match &failure {
         Failure::Engine(error) if create && error.kind() == firndb::ErrorKind::NoSuchDatabase => {
-            Err(Failure::Usage(format!("there is no column family {name:?}: {} has no database yet", dir.display())))
+            Failure::Usage(format!("there is no column family {name:?}: {} has no database yet", dir.display()))
         }
-        _ => Err(failure),
+        _ => failure,
     })?;
     let family = db.column_family(name)?;
     Ok((db, family))

@@ -225,7 +225,7 @@ mod tests {
         let cache = BlockCache::new(1000);
         let table = slots(&cache, 4);
         table.insert(1, &Arc::new(Bytes(300)));
-        let pinned = table.load(1).and_then(|guard| Guard::into_inner(guard)).expect("filled");
+        let pinned = table.load(1).and_then(Guard::into_inner).expect("filled");
         drop(table);
         assert_eq!((cache.usage(), pinned.0), (0, 300));
         let other = slots(&cache, 4);

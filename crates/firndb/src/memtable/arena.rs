@@ -2,6 +2,7 @@
 //!
 //! Chunks come from the allocator; a request takes its bytes with one addition. What does not fit a chunk gets one of
 //! its own size, so that a large value wastes nothing. Threads: any number may allocate at once.
+#![allow(unsafe_code, reason = "the memory of all entries: each block says why it is sound")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;

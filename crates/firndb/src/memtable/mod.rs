@@ -6,11 +6,9 @@
 //!
 //! Threads: any number of writers and readers. Counters are exact once all writers are done.
 
-#[allow(unsafe_code, reason = "the arena: see its safety comments")]
 mod arena;
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[allow(unsafe_code, reason = "nodes in the arena: see its safety comments")]
 mod skiplist;
 
 use std::fmt;

@@ -9,6 +9,7 @@
 //! (3) Memory is given back only with the whole list, which whoever reads holds by `Arc`.
 //!
 //! Source: Pugh 1990; the insertion without locks as in RocksDB `memtable/inlineskiplist.h`.
+#![allow(unsafe_code, reason = "nodes that live in the arena: each block says why it is sound")]
 
 use std::cmp::Ordering as Order;
 use std::fmt;
@@ -284,7 +285,7 @@ impl SkipList {
     #[inline]
     pub(super) fn get_pinned(self: &Arc<Self>, user: &[u8], trailer: u64) -> Option<(u64, MemSlice)> {
         let (found, node) = self.find(user, trailer)?;
-        Some((found, MemSlice { node, list: Arc::clone(self) }))
+        Some((found, MemSlice { node, _list: Arc::clone(self) }))
     }
 
     #[inline]
@@ -319,7 +320,8 @@ fn random_height(seed: u64) -> usize {
 #[derive(Clone)]
 pub(crate) struct MemSlice {
     node: *const Node,
-    list: Arc<SkipList>,
+    /// Keeps the node's memory.
+    _list: Arc<SkipList>,
 }
 
 // SAFETY: the node is immutable and lives as long as `list`, which is `Send` and `Sync`.
@@ -380,7 +382,7 @@ impl ListIter {
 
     #[inline]
     pub(super) fn value_slice(&self) -> Option<MemSlice> {
-        self.valid().then(|| MemSlice { node: self.node, list: Arc::clone(&self.list) })
+        self.valid().then(|| MemSlice { node: self.node, _list: Arc::clone(&self.list) })
     }
 
     #[inline]

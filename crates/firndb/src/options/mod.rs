@@ -13,6 +13,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::compression::Compression;
 use crate::fs::{Fs, PosixFs};
 use crate::metrics::{EventListener, Logger, Statistics};
+use crate::wal::WalRecoveryMode;
 
 pub(crate) mod file;
 
@@ -32,21 +33,6 @@ pub enum CompactionStyle {
     Fifo,
     /// No automatic compaction.
     None,
-}
-
-/// How damaged or unfinished write-ahead logs are treated on open (RocksDB's `WALRecoveryMode`).
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WalRecoveryMode {
-    /// A record cut off at the end of a log is dropped; any other damage is an error.
-    TolerateCorruptedTailRecords,
-    /// Any damage is an error, a cut-off record too.
-    AbsoluteConsistency,
-    /// Recovery stops at the first damage: a prefix of the history. The default.
-    #[default]
-    PointInTime,
-    /// Damaged records are skipped; what is left may have holes. For salvage.
-    SkipAnyCorruptedRecords,
 }
 
 /// Who runs flushes and compactions.

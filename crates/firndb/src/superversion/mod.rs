@@ -26,10 +26,9 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use attribution::{Held, attribute, why_alive};
+pub(crate) use attribution::attribute;
 pub(crate) use family::{FamilyConfig, FamilyState, SuperVersion};
 pub(crate) use pins::{Pin, PinGuard, PinRegistry, PinSpec};
 pub use pins::{PinKind, PinReport};
-pub(crate) use published::Published;
 pub(crate) use snapshots::FrozenSnapshots;
 pub use snapshots::Snapshot;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
+use super::attribution::why_alive;
 use super::purge::{Janitor, JanitorConfig, JanitorSeed};
 use super::*;
 use crate::clock::ManualClock;

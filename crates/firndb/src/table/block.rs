@@ -369,7 +369,7 @@ impl BlockCursor {
         Ok(true)
     }
 
-    fn to_restart(&mut self, block: &Block, index: usize) -> Result<()> {
+    fn go_to_restart(&mut self, block: &Block, index: usize) -> Result<()> {
         self.restart = index;
         self.key.clear();
         self.next = block.restart(index)?;
@@ -378,13 +378,13 @@ impl BlockCursor {
     }
 
     pub(crate) fn seek_to_first(&mut self, block: &Block) -> Result<()> {
-        self.to_restart(block, 0)?;
+        self.go_to_restart(block, 0)?;
         self.decode(block)?;
         Ok(())
     }
 
     pub(crate) fn seek_to_last(&mut self, block: &Block) -> Result<()> {
-        self.to_restart(block, block.restarts as usize - 1)?;
+        self.go_to_restart(block, block.restarts as usize - 1)?;
         while self.decode(block)? && self.next < block.entries_end as usize {}
         Ok(())
     }
@@ -397,7 +397,7 @@ impl BlockCursor {
         }
         let (user, target_trailer) = (user_key(target), trailer(target));
         let restart = block.seek_restart(order, user, target_trailer)?;
-        self.to_restart(block, restart)?;
+        self.go_to_restart(block, restart)?;
         while self.decode(block)? && compare(order, &self.key, user, target_trailer) == Ordering::Less {}
         Ok(())
     }
@@ -425,7 +425,7 @@ impl BlockCursor {
                 high = middle;
             }
         }
-        self.to_restart(block, low)?;
+        self.go_to_restart(block, low)?;
         while self.decode(block)? && self.next < before {}
         match self.is_valid && self.next == before {
             true => Ok(()),

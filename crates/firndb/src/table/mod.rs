@@ -14,4 +14,3 @@ mod tests;
 mod verify;
 
 pub(crate) use iter::TableIter;
-pub(crate) use verify::TableCounts;

@@ -38,3 +38,18 @@ pub(crate) mod kind {
     pub(crate) const IGNORABLE: u8 = 128;
     pub(crate) const RECYCLABLE_PREDECESSOR: u8 = 131;
 }
+
+/// How damaged or unfinished write-ahead logs are treated on open (RocksDB's `WALRecoveryMode`).
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WalRecoveryMode {
+    /// A record cut off at the end of a log is dropped; any other damage is an error.
+    TolerateCorruptedTailRecords,
+    /// Any damage is an error, a cut-off record too.
+    AbsoluteConsistency,
+    /// Recovery stops at the first damage: a prefix of the history. The default.
+    #[default]
+    PointInTime,
+    /// Damaged records are skipped; what is left may have holes. For salvage.
+    SkipAnyCorruptedRecords,
+}

@@ -11,5 +11,5 @@ mod tests;
 mod wal_set;
 
 pub use options::{Durability, WriteOptions};
-pub(crate) use queue::{Commit, WriteConfig, WriteQueue, apply};
-pub(crate) use stall::{StallConfig, StallInputs, StallState};
+pub(crate) use queue::{WriteConfig, WriteQueue, apply};
+pub(crate) use stall::{StallConfig, StallInputs};

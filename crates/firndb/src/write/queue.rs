@@ -155,9 +155,8 @@ pub(crate) fn apply<'m>(
     first: SequenceNumber,
     mut memtable: impl FnMut(ColumnFamilyId) -> Option<&'m MemTable>,
 ) -> Result<()> {
-    let mut sequence = first.0;
     let mut last: Option<(ColumnFamilyId, &MemTable)> = None;
-    for operation in batch.iter() {
+    for (sequence, operation) in (first.0..).zip(batch.iter()) {
         let operation = operation?;
         let target = match last {
             Some((family, found)) if family == operation.family => Some(found),
@@ -170,7 +169,6 @@ pub(crate) fn apply<'m>(
         if let Some(target) = target {
             target.insert(SequenceNumber(sequence), operation.kind, operation.key, operation.value)?;
         }
-        sequence += 1;
     }
     Ok(())
 }

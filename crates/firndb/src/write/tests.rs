@@ -247,8 +247,7 @@ fn stopped_writers_wait_and_those_that_will_not_are_told() {
     let fs = MemoryFs::new();
     let queue = queue(&fs, 1, 1 << 20);
     queue.update_stall(ColumnFamilyId(0), StallInputs { level0_files: 36, ..StallInputs::default() });
-    let mut hurried = WriteOptions::default();
-    hurried.no_slowdown = true;
+    let hurried = WriteOptions { no_slowdown: true, ..WriteOptions::default() };
     assert_eq!(put(&queue, "a", &hurried).expect_err("stopped").kind(), ErrorKind::Busy);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| put(&queue, "b", &WriteOptions::default()));
