@@ -147,7 +147,11 @@ fn read_parts(
     let needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
     let needed = needed.max(recovered.min_log_to_keep);
     let logs: Vec<FileNumber> = logs.iter().copied().filter(|log| *log >= needed).collect();
-    let replayed = replay(&**fs, dir, &logs, options.wal_recovery_mode, recovered.last_sequence, &targets)?;
+    // RocksDB notes the number with every edit; a table that says more is believed.
+    let in_tables = recovered.families.iter().flat_map(|family| family.version.files());
+    let in_tables = in_tables.map(|(_, file)| file.meta.largest_seq).max().unwrap_or_default();
+    let last_sequence = recovered.last_sequence.max(in_tables);
+    let replayed = replay(&**fs, dir, &logs, options.wal_recovery_mode, last_sequence, &targets)?;
     let versions = Arc::new(set);
     Ok(Parts {
         seed,

@@ -158,7 +158,13 @@ impl FlushJob {
         let mut output = FlushOutput {
             family: Arc::clone(&self.family),
             flushed: self.memtables.iter().map(|memtable| memtable.id).collect(),
-            edit: VersionEdit { family: config.id, log_number: Some(self.log_number), ..VersionEdit::default() },
+            edit: VersionEdit {
+                family: config.id,
+                log_number: Some(self.log_number),
+                // Once the logs are gone this is what says how far the history goes.
+                last_sequence: frozen.sequences.last().copied().max(Some(self.largest_sequence())),
+                ..VersionEdit::default()
+            },
             guard: None,
             path: None,
             file: None,

@@ -1,0 +1,475 @@
+//! Random operations against a versioned map: under many option sets, in memory and on disk, with views that are read
+//! long after they were taken.
+//!
+//! `FIRN_SEED` and `FIRN_OPS` choose the run; a failure says its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use firndb::{
+    BackgroundMode, BlockCache, CloseMode, ColumnFamily, Compression, Db, Fs, KeyOrder, ManualClock, MemoryFs, Options,
+    PosixFs, ReadOptions, Slice, Snapshot, WriteBatch, WriteOptions, verify_directory,
+};
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What the database should hold: every family's map, as it is now.
+type State = BTreeMap<String, Map>;
+
+fn sorted(map: &Map, order: &KeyOrder) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut all: Vec<_> = map.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    all.sort_by(|a, b| order.compare(&a.0, &b.0));
+    all
+}
+
+struct View {
+    iter: firndb::Iter,
+    expected: Vec<(Vec<u8>, Vec<u8>)>,
+    from_back: bool,
+}
+
+struct Run {
+    options: Options,
+    dir: PathBuf,
+    db: Option<Db>,
+    state: State,
+    snapshots: Vec<(Snapshot, State)>,
+    views: Vec<View>,
+    random: Random,
+    label: String,
+}
+
+fn entry(entry: firndb::Result<(Slice, Slice)>) -> (Vec<u8>, Vec<u8>) {
+    let (key, value) = entry.expect("reads go well");
+    (key.to_vec(), value.to_vec())
+}
+
+impl Run {
+    fn db(&self) -> &Db {
+        self.db.as_ref().expect("open")
+    }
+
+    fn order(&self) -> KeyOrder {
+        self.options.family.key_order.clone()
+    }
+
+    fn open(&mut self) {
+        let db = Db::open_with(&self.dir, self.options.clone()).unwrap_or_else(|e| panic!("{}: open: {e}", self.label));
+        self.db = Some(db);
+        if std::env::var_os("FIRN_TRACE").is_some() {
+            eprintln!(
+                "opened seq {} {:?} {:?}",
+                self.db().latest_sequence(),
+                self.db().recovery_report(),
+                self.db()
+                    .stats()
+                    .families
+                    .iter()
+                    .map(|f| (
+                        f.memtable_entries,
+                        f.immutable_memtables,
+                        f.levels.iter().map(|l| l.files).collect::<Vec<_>>()
+                    ))
+                    .collect::<Vec<_>>()
+            );
+            eprintln!("{:?}", self.options.fs.list(&self.dir));
+        }
+        self.compare_all();
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        let number = self.random.below(60);
+        let mut key = format!("k{number:03}").into_bytes();
+        if number.is_multiple_of(7) {
+            key.extend_from_slice(&[0xff, 0x00]);
+        }
+        if number.is_multiple_of(11) {
+            key.truncate(1 + (number % 3) as usize);
+        }
+        key
+    }
+
+    fn family_names(&self) -> Vec<String> {
+        self.state.keys().cloned().collect()
+    }
+
+    fn family(&mut self) -> (String, ColumnFamily) {
+        let names = self.family_names();
+        let name = names[self.random.below(names.len() as u64) as usize].clone();
+        let family = self.db().column_family(&name).expect("it exists");
+        (name, family)
+    }
+
+    /// Says what differs, not everything that does not.
+    fn assert_same(&self, found: &[(Vec<u8>, Vec<u8>)], expected: &[(Vec<u8>, Vec<u8>)], name: &str) {
+        let differs = found.iter().zip(expected).find(|(a, b)| a != b);
+        assert!(
+            found == expected,
+            "{}: family {name}: {} entries instead of {}, first difference {:?}",
+            self.label,
+            found.len(),
+            expected.len(),
+            differs.map(|((a, _), (b, _))| (String::from_utf8_lossy(a), String::from_utf8_lossy(b)))
+        );
+    }
+
+    fn compare_all(&mut self) {
+        for name in self.family_names() {
+            let family = self.db().column_family(&name).expect("it exists");
+            let expected = sorted(&self.state[&name], &self.order());
+            let found: Vec<_> = family.iter().expect("opens").map(entry).collect();
+            self.assert_same(&found, &expected, &name);
+            let mut back: Vec<_> = family.iter().expect("opens").rev().map(entry).collect();
+            back.reverse();
+            self.assert_same(&back, &expected, &name);
+        }
+        let names: Vec<_> = self.db().column_families().iter().map(|family| family.name().to_owned()).collect();
+        assert_eq!(names.len(), self.state.len(), "{}: {names:?}", self.label);
+    }
+
+    fn write(&mut self) {
+        let mut batch = WriteBatch::new();
+        let names = self.family_names();
+        for _ in 0..1 + self.random.below(6) {
+            let key = self.key();
+            let name = names[self.random.below(names.len() as u64) as usize].clone();
+            let family = self.db().column_family(&name).expect("it exists");
+            let map = self.state.get_mut(&name).expect("it exists");
+            if self.random.below(4) == 0 {
+                batch.delete_cf(&family, &key);
+                map.remove(&key);
+            } else {
+                let value = vec![self.random.next() as u8; self.random.below(120) as usize];
+                batch.put_cf(&family, &key, &value);
+                map.insert(key, value);
+            }
+        }
+        let options = if self.random.below(10) == 0 { WriteOptions::synced() } else { WriteOptions::default() };
+        self.step_background();
+        self.db().write_with(&mut batch, &options).unwrap_or_else(|error| panic!("{}: {error}", self.label));
+    }
+
+    /// Under manual background nobody else flushes what stops writers.
+    fn step_background(&mut self) {
+        if self.options.background == BackgroundMode::Manual {
+            while self.db().run_background_step() {}
+        }
+    }
+
+    fn read(&mut self) {
+        let key = self.key();
+        let (name, family) = self.family();
+        let expected = self.state[&name].get(&key);
+        assert_eq!(family.get(&key).expect("reads").as_deref(), expected.map(|v| &v[..]), "{}: {key:?}", self.label);
+        let keys: Vec<_> = (0..5).map(|_| self.key()).collect();
+        for (key, found) in keys.iter().zip(family.multi_get(&keys)) {
+            assert_eq!(found.expect("reads").as_deref(), self.state[&name].get(key).map(|v| &v[..]), "{}", self.label);
+        }
+        if let Some((snapshot, state)) = self.snapshots.last() {
+            let options = ReadOptions { snapshot: Some(snapshot.clone()), ..ReadOptions::default() };
+            let expected = state.get(&name).and_then(|map| map.get(&key));
+            let found = family.get_with(&key, &options).expect("reads");
+            if state.contains_key(&name) {
+                assert_eq!(found.as_deref(), expected.map(|v| &v[..]), "{}: at a snapshot", self.label);
+            }
+        }
+    }
+
+    fn open_view(&mut self) {
+        let (name, family) = self.family();
+        let order = self.order();
+        let (a, b) = (self.key(), self.key());
+        let (low, high) = if order.compare(&a, &b).is_le() { (a, b) } else { (b, a) };
+        let expected: Vec<_> = sorted(&self.state[&name], &order)
+            .into_iter()
+            .filter(|(key, _)| order.compare(key, &low).is_ge() && order.compare(key, &high).is_lt())
+            .collect();
+        let iter = family.range(low..high).expect("opens");
+        let from_back = self.random.below(2) == 0;
+        self.views.push(View { iter, expected, from_back });
+    }
+
+    fn check_view(&mut self) {
+        if self.views.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.views.len() as u64) as usize;
+        let mut view = self.views.swap_remove(at);
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        // Both ends in turns until they meet.
+        loop {
+            let next = if view.from_back { view.iter.next_back() } else { view.iter.next() };
+            match next {
+                Some(found) if view.from_back => back.push(entry(found)),
+                Some(found) => front.push(entry(found)),
+                None => break,
+            }
+            if self.random.below(3) == 0 {
+                view.from_back = !view.from_back;
+            }
+        }
+        back.reverse();
+        front.append(&mut back);
+        assert_eq!(front, view.expected, "{}: a view moved", self.label);
+    }
+
+    fn check_snapshot(&mut self) {
+        if self.snapshots.is_empty() {
+            return;
+        }
+        let at = self.random.below(self.snapshots.len() as u64) as usize;
+        let (snapshot, state) = self.snapshots.swap_remove(at);
+        for (name, map) in &state {
+            // A family may have been dropped meanwhile, or made again.
+            let Ok(family) = self.db().column_family(name) else { continue };
+            if !self.state.contains_key(name) {
+                continue;
+            }
+            let options = ReadOptions { snapshot: Some(snapshot.clone()), ..ReadOptions::default() };
+            let found: Vec<_> = family.range_with::<&[u8]>(.., options).expect("opens").map(entry).collect();
+            assert_eq!(found, sorted(map, &self.order()), "{}: a snapshot moved", self.label);
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.views.clear();
+        self.snapshots.clear();
+        let db = self.db.take().expect("open");
+        if self.random.below(2) == 0 {
+            db.close_with(CloseMode::Refuse).unwrap_or_else(|error| panic!("{}: close: {error}", self.label));
+        }
+        drop(db);
+        self.open();
+    }
+
+    /// With every reader gone, the tables on disk are those of the current versions: nothing leaked, nothing missing.
+    fn check_files(&mut self) {
+        self.views.clear();
+        self.snapshots.clear();
+        self.step_background();
+        let db = self.db();
+        db.assert_no_pins().expect("all views are dropped");
+        let begin = std::time::Instant::now();
+        while db.stats().obsolete_files > 0 && begin.elapsed().as_secs() < 5 {
+            db.run_background_step();
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let live: usize = db.stats().families.iter().flat_map(|f| &f.levels).map(|level| level.files).sum();
+        let tables =
+            self.options.fs.list(&self.dir).expect("lists").iter().filter(|e| e.name.ends_with(".sst")).count();
+        if self.options.background == BackgroundMode::Manual {
+            assert_eq!(tables, live, "{}: tables on disk", self.label);
+        }
+    }
+
+    fn step(&mut self) {
+        let dice = self.random.below(100);
+        if std::env::var_os("FIRN_TRACE").is_some() {
+            eprintln!(
+                "{dice} seq {} {:?}",
+                self.db().latest_sequence(),
+                self.db()
+                    .stats()
+                    .families
+                    .iter()
+                    .map(|f| (
+                        f.memtable_entries,
+                        f.immutable_memtables,
+                        f.levels.iter().map(|l| l.files).collect::<Vec<_>>()
+                    ))
+                    .collect::<Vec<_>>()
+            );
+        }
+        match dice {
+            0..55 => self.write(),
+            55..67 => self.read(),
+            67..73 => self.open_view(),
+            73..79 => self.check_view(),
+            79..82 => {
+                let snapshot = self.db().snapshot();
+                self.snapshots.push((snapshot, self.state.clone()));
+            }
+            82..85 => self.check_snapshot(),
+            85..90 => {
+                let (_, family) = self.family();
+                family.flush().unwrap_or_else(|error| panic!("{}: flush: {error}", self.label));
+            }
+            90..93 => {
+                let (_, family) = self.family();
+                let result = if self.random.below(2) == 0 {
+                    family.compact_range::<&[u8]>(..)
+                } else {
+                    let (a, b) = (self.key(), self.key());
+                    family.compact_range(a..b)
+                };
+                result.unwrap_or_else(|error| panic!("{}: compact: {error}", self.label));
+            }
+            93..95 => self.step_background(),
+            95..96 => {
+                let name = format!("f{}", self.random.below(3));
+                if !self.state.contains_key(&name) {
+                    self.db().create_column_family(&name).expect("new");
+                    self.state.insert(name.clone(), Map::new());
+                    // A family that was made again has nothing to do with the one that a snapshot saw.
+                    self.snapshots.iter_mut().for_each(|(_, state)| {
+                        state.remove(&name);
+                    });
+                } else if self.random.below(2) == 0 {
+                    self.db().drop_column_family(&name).expect("it exists");
+                    self.state.remove(&name);
+                }
+            }
+            96..98 => self.reopen(),
+            98..99 => self.compare_all(),
+            _ => self.check_files(),
+        }
+    }
+}
+
+/// Option sets that put weight on different parts.
+fn option_sets() -> Vec<(&'static str, Options)> {
+    let tiny = |change: &dyn Fn(&mut Options)| {
+        let mut options = Options::default();
+        options.create_if_missing = true;
+        options.family.write_buffer_size = 4096;
+        options.family.block_size = 128;
+        options.family.target_file_size_base = 2048;
+        options.family.max_bytes_for_level_base = 8192;
+        options.family.level0_file_num_compaction_trigger = 2;
+        change(&mut options);
+        options
+    };
+    vec![
+        ("plain", tiny(&|_| {})),
+        (
+            "lz4 and filters",
+            tiny(&|o| {
+                o.family.compression = Compression::Lz4;
+                o.family.bloom_bits_per_key = Some(10.0);
+            }),
+        ),
+        (
+            "zstd, static levels",
+            tiny(&|o| {
+                o.family.compression = Compression::Zstd;
+                o.family.level_compaction_dynamic_level_bytes = false;
+                o.family.max_bytes_for_level_multiplier = 2.0;
+            }),
+        ),
+        (
+            "snappy, three levels",
+            tiny(&|o| {
+                o.family.compression = Compression::Snappy;
+                o.family.num_levels = 3;
+            }),
+        ),
+        ("reverse order", tiny(&|o| o.family.key_order = KeyOrder::ReverseBytewise)),
+        (
+            "tiny cache, few open files",
+            tiny(&|o| {
+                o.block_cache = Some(BlockCache::new(2000));
+                o.max_open_files = 16;
+                o.family.block_restart_interval = 3;
+            }),
+        ),
+        (
+            "atomic flush, old format",
+            tiny(&|o| {
+                o.atomic_flush = true;
+                o.family.format_version = 2;
+            }),
+        ),
+        (
+            "large buffers, no flush on close",
+            tiny(&|o| {
+                o.family.write_buffer_size = 1 << 20;
+                o.avoid_flush_during_shutdown = true;
+            }),
+        ),
+        (
+            "manifest rolls, zlib",
+            tiny(&|o| {
+                o.max_manifest_file_size = 500;
+                o.family.compression = Compression::Zlib;
+            }),
+        ),
+        (
+            "no automatic compaction",
+            tiny(&|o| {
+                o.family.disable_auto_compactions = true;
+                o.max_total_wal_size = 8192;
+            }),
+        ),
+    ]
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn run(name: &str, options: Options, dir: &Path, seed: u64, steps: u64) {
+    let label = format!("FIRN_SEED={seed} FIRN_OPS={steps}, options {name:?}");
+    let state = State::from([("default".to_owned(), Map::new())]);
+    let mut run = Run {
+        options,
+        dir: dir.to_owned(),
+        db: None,
+        state,
+        snapshots: Vec::new(),
+        views: Vec::new(),
+        random: Random(seed),
+        label,
+    };
+    run.open();
+    for _ in 0..steps {
+        run.step();
+    }
+    run.compare_all();
+    run.check_files();
+    run.reopen();
+    run.db().close().expect("nothing is open");
+    let report = verify_directory(&run.dir, &run.options, &mut |_| {}).expect("readable");
+    assert!(report.damages.is_empty(), "{}: {:?}", run.label, report.damages);
+}
+
+#[test]
+fn the_database_is_a_versioned_map_in_memory() {
+    let (seed, steps) = (number("FIRN_SEED", 1), number("FIRN_OPS", 1500));
+    for (index, (name, mut options)) in option_sets().into_iter().enumerate() {
+        let seed = seed + index as u64;
+        options.fs = Arc::new(MemoryFs::new());
+        options.clock = Arc::new(ManualClock::new(seed));
+        options.background = BackgroundMode::Manual;
+        run(name, options, Path::new("/db"), seed, steps);
+    }
+}
+
+#[test]
+fn the_database_is_a_versioned_map_on_disk_with_threads() {
+    let (seed, steps) = (number("FIRN_SEED", 100), number("FIRN_OPS", 600));
+    for (index, (name, mut options)) in option_sets().into_iter().enumerate() {
+        let seed = seed + index as u64;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        options.fs = Arc::new(PosixFs::new());
+        options.max_background_jobs = 1 + index % 3;
+        run(name, options, &dir.path().join("db"), seed, steps);
+    }
+}
