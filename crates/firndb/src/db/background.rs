@@ -233,6 +233,14 @@ impl Core {
     /// Makes everything that was written to `families` so far durable in tables; waits for it.
     pub(super) fn flush_families(self: &Arc<Self>, families: &[ColumnFamilyId]) -> Result<()> {
         self.check_open()?;
+        let all: Vec<_>;
+        let families = match self.options.atomic_flush {
+            false => families,
+            true => {
+                all = self.all_families().iter().map(|family| family.state.id()).collect();
+                &all[..]
+            }
+        };
         self.writes()?.switch_memtables(families)?;
         self.flush_full_memtables().inspect_err(|error| self.flush_failed(error))
     }

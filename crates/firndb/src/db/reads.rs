@@ -73,7 +73,7 @@ impl Core {
         &self,
         family: &Family,
         options: &ReadOptions,
-    ) -> Result<(arc_swap::Guard<Arc<SuperVersion>>, SequenceNumber)> {
+    ) -> Result<(impl std::ops::Deref<Target = Arc<SuperVersion>> + use<>, SequenceNumber)> {
         match &options.snapshot {
             None => Ok(for_get(|| family.state.load(), || visible_sequence(&self.visible))),
             Some(snapshot) => {

@@ -87,9 +87,8 @@ impl FamilyState {
     }
 
     /// The current view, borrowed for a short read.
-    #[cfg(not(loom))]
     #[inline]
-    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<SuperVersion>> {
+    pub(crate) fn load(&self) -> impl std::ops::Deref<Target = Arc<SuperVersion>> + use<> {
         self.published.load()
     }
 

@@ -18,7 +18,7 @@ impl<T> Published<T> {
 
     /// A borrow for a short read.
     #[inline]
-    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<T>> {
+    pub(crate) fn load(&self) -> impl std::ops::Deref<Target = Arc<T>> + use<T> {
         self.0.load()
     }
 
@@ -45,8 +45,8 @@ impl<T> Published<T> {
         Published(crate::sync::Mutex::new(value))
     }
 
-    pub(crate) fn load(&self) -> Arc<T> {
-        Arc::clone(&self.0.lock())
+    pub(crate) fn load(&self) -> Box<Arc<T>> {
+        Box::new(self.load_full())
     }
 
     pub(crate) fn load_full(&self) -> Arc<T> {

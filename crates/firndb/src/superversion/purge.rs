@@ -205,7 +205,6 @@ impl Janitor {
     }
 
     /// Starts the janitor's thread.
-    #[cfg(not(loom))]
     pub(crate) fn start(self: &Arc<Self>) -> Result<()> {
         let janitor = Arc::clone(self);
         let thread = std::thread::Builder::new()
@@ -216,7 +215,6 @@ impl Janitor {
         Ok(())
     }
 
-    #[cfg(not(loom))]
     fn run(&self) {
         while !self.is_stopped.load(Ordering::Acquire) {
             let period = match self.has_waiting() {
