@@ -127,10 +127,13 @@ impl TableIter {
             return table.footer.read_stored(&*table.file, &table.context.path, handle);
         }
         let window = window.min((table.footer.offset - handle.offset) as usize).max(len);
-        ahead.bytes.resize(window, 0);
+        // Taken out while it is being filled: a read that fails leaves an empty window, not one of other bytes.
+        let mut bytes = std::mem::take(&mut ahead.bytes);
+        bytes.resize(window, 0);
+        let filled = table.file.read_at(handle.offset, &mut bytes)?;
+        bytes.truncate(filled);
         ahead.start = handle.offset;
-        let filled = table.file.read_at(handle.offset, &mut ahead.bytes)?;
-        ahead.bytes.truncate(filled);
+        ahead.bytes = bytes;
         buffered(ahead).ok_or_else(|| {
             Error::corrupt_at(
                 CorruptionKind::Truncated,

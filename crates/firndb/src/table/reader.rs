@@ -117,7 +117,8 @@ impl TableReader {
         check_identity(&context, &properties)?;
         if let Some(handle) = meta.range_deletions {
             let block = footer.read_block(&*file, &path, handle, true)?;
-            if PlainEntries::new(&block)?.next().is_some() {
+            let mut entries = PlainEntries::new(&block).map_err(|error| error.in_file(&path, Some(handle.offset)))?;
+            if entries.next().is_some() {
                 return Err(refused(&path, "range tombstones (DeleteRange)"));
             }
         }
@@ -147,7 +148,7 @@ impl TableReader {
 
     /// Bytes of memory beside the cached blocks: index and filter.
     pub(crate) fn memory(&self) -> usize {
-        self.index.memory() + self.properties.filter_bytes as usize
+        self.index.memory() + self.filter.as_ref().map_or(0, FilterReader::memory)
     }
 
     /// False only if no version of the key is in the table.

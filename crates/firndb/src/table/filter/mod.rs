@@ -62,6 +62,11 @@ impl FilterReader {
         FilterReader { kind: understand(metadata, len), bytes }
     }
 
+    /// Bytes of memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// False only if `user_key` was certainly not added.
     #[inline]
     pub(crate) fn may_contain(&self, user_key: &[u8], hash: &mut KeyHash) -> bool {
