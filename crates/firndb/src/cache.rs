@@ -237,6 +237,35 @@ mod tests {
     }
 
     #[test]
+    fn many_threads_fill_empty_and_drop_tables_and_every_byte_is_given_back() {
+        let cache = BlockCache::new(2000);
+        let shared = slots(&cache, 50);
+        std::thread::scope(|scope| {
+            for thread in 0..4usize {
+                let (cache, shared) = (&cache, &shared);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let own = slots(cache, 10);
+                        for step in 0..20 {
+                            let index = (round * 7 + step * 3 + thread) % 50;
+                            match shared.load(index) {
+                                Some(value) => assert_eq!(value.as_ref().map(|v| v.0), Some(index + 1)),
+                                None => shared.insert(index, &Arc::new(Bytes(index + 1))),
+                            }
+                            own.insert(step % 10, &Arc::new(Bytes(100)));
+                        }
+                    }
+                });
+            }
+        });
+        let held: usize = (0..50).filter(|index| shared.is_filled(*index)).map(|index| index + 1).sum();
+        assert_eq!(cache.usage(), held, "what is charged is what is there");
+        assert!(held <= 2000);
+        drop(shared);
+        assert_eq!(cache.usage(), 0);
+    }
+
+    #[test]
     fn a_value_larger_than_the_cache_and_a_slot_that_does_not_exist_are_not_kept() {
         let cache = BlockCache::new(10);
         let table = slots(&cache, 1);

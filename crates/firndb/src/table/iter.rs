@@ -3,10 +3,11 @@
 //! Blocks that are not cached are read ahead in larger pieces once a scan is under way. A table that was ingested
 //! shows its sequence number in every key.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::error::{CorruptionKind, Error, Result};
-use crate::format::key::{TRAILER_LEN, pack_trailer, trailer, user_key};
+use crate::format::key::{SEEK_KIND, SequenceNumber, TRAILER_LEN, internal_key, pack_trailer, trailer, user_key};
 use crate::iter::InternalIterator;
 
 use super::block::{Block, BlockCursor, BlockSlice};
@@ -207,37 +208,29 @@ impl TableIter {
     }
 
     fn try_seek(&mut self, target: &[u8]) -> Result<()> {
-        let order = self.table.order();
-        // Entries of an ingested table all have one sequence number; the stored one is 0.
-        let stored_target;
-        let target = match self.table.global_sequence {
+        // What is stored in an ingested table has sequence number 0, once a user key: any version of the target's is
+        // found, and then judged by the number that it shows.
+        let any_version;
+        let stored = match self.table.global_sequence {
             None => target,
-            Some(sequence) => {
-                let newest = trailer(target) >= pack_trailer(sequence, 0);
-                let sequence = if newest { crate::format::key::SequenceNumber::MAX } else { Default::default() };
-                let kind = if newest { 0xFF } else { 0 };
-                stored_target = crate::format::key::internal_key(user_key(target), sequence, kind);
-                &stored_target
+            Some(_) => {
+                any_version = internal_key(user_key(target), SequenceNumber::MAX, SEEK_KIND);
+                &any_version
             }
         };
-        let index = self.table.index.find(order, user_key(target), trailer(target));
+        let index = self.table.index.find(self.table.order(), user_key(stored), trailer(stored));
         if !self.load(index)? {
             return Ok(());
         }
         if let Some(block) = &self.block {
-            self.cursor.seek(block, self.table.order(), target).map_err(|error| self.at(error))?;
+            self.cursor.seek(block, self.table.order(), stored).map_err(|error| self.at(error))?;
         }
         self.skip_forward()?;
-        // A target below the table's sequence number lies after the entry of its user key.
-        if self.table.global_sequence.is_some()
-            && self.valid()
-            && self.table.order().compare_internal(self.cursor.key(), target) == std::cmp::Ordering::Less
-            && user_key(self.cursor.key()) == user_key(target)
-            && trailer(target) == 0
-        {
-            self.next()?;
+        let is_before = |key: &[u8]| self.table.order().compare_internal(key, target) == Ordering::Less;
+        match self.table.global_sequence.is_some() && self.valid() && is_before(self.cursor.key()) {
+            true => self.next(),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -285,7 +278,7 @@ impl InternalIterator for TableIter {
         if !self.valid() {
             return self.seek_to_last();
         }
-        match self.table.order().compare_internal(self.key(), target) == std::cmp::Ordering::Greater {
+        match self.table.order().compare_internal(self.key(), target) == Ordering::Greater {
             true => self.prev(),
             false => Ok(()),
         }

@@ -55,6 +55,17 @@ impl BlockHandle {
     }
 }
 
+/// Names the file and the offset of damage, and of what is not supported.
+#[cold]
+pub(crate) fn located(error: Error, path: &Path, offset: u64) -> Error {
+    match error.kind() {
+        ErrorKind::NotSupported => {
+            error.because(ErrorKind::NotSupported, format!("file {}, offset {offset}", path.display()))
+        }
+        _ => error.in_file(path, Some(offset)),
+    }
+}
+
 /// The end of a table file, from which everything else is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Footer {
@@ -237,7 +248,7 @@ impl Footer {
     ) -> Result<Vec<u8>> {
         let stored = self.read_stored(file, path, handle)?;
         let checked = if verify { self.check(&stored, handle.offset) } else { Ok(()) };
-        checked.and_then(|()| self.content(stored)).map_err(|error| error.in_file(path, Some(handle.offset)))
+        checked.and_then(|()| self.content(stored)).map_err(|error| located(error, path, handle.offset))
     }
 
     /// Reads a block and its trailer as they are stored.

@@ -21,7 +21,7 @@ use crate::metrics::{Statistics, Ticker};
 use super::block::{Block, BlockSlice, Lookup, PlainEntries};
 use super::filter::{FilterReader, KeyHash};
 use super::index::Index;
-use super::layout::{BlockHandle, Footer, meta};
+use super::layout::{BlockHandle, Footer, located, meta};
 use super::properties::{EXTERNAL_SEQUENCE, TableProperties};
 
 /// What a table is opened with.
@@ -235,7 +235,7 @@ impl TableReader {
     /// Names the file and the block of an error.
     #[cold]
     pub(super) fn at(&self, error: Error, offset: u64) -> Error {
-        error.in_file(&self.context.path, Some(offset))
+        located(error, &self.context.path, offset)
     }
 
     /// A block from the cache or the file.

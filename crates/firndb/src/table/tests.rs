@@ -1,11 +1,14 @@
 //! Tables as a whole: what is written is read back, whatever the options; damage is reported, never returned.
 
+mod oracle;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use crate::cache::BlockCache;
+use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::checksum::ChecksumType;
 use crate::format::comparator::KeyOrder;
@@ -13,7 +16,6 @@ use crate::format::compression::Compression;
 use crate::format::key::{
     ColumnFamilyId, FileNumber, SequenceNumber, ValueKind, internal_key, trailer, trailer_sequence, user_key,
 };
-use crate::error::ErrorKind;
 use crate::fs::{CreateMode, Fault, FaultEffect, Fs, FsOp, MemoryFs};
 use crate::iter::InternalIterator;
 use crate::metrics::Statistics;
@@ -23,6 +25,8 @@ use super::filter::KeyHash;
 use super::reader::{TableOpenContext, TableReadOptions, TableReader};
 
 const PATH: &str = "/db/000007.sst";
+
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn build(fs: &dyn Fs, order: KeyOrder, config: TableConfig, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<BuiltTable> {
     fs.create_dir_all(Path::new("/db"))?;
@@ -107,6 +111,80 @@ fn config() -> impl Strategy<Value = TableConfig> {
     )
 }
 
+fn open_file(fs: &dyn Fs, path: &Path, largest: u64, verify_checksums: bool) -> Result<Arc<TableReader>> {
+    let context = TableOpenContext {
+        path: path.to_owned(),
+        number: FileNumber(7),
+        order: KeyOrder::Bytewise,
+        cache: BlockCache::new(1 << 20),
+        statistics: Arc::new(Statistics::default()),
+        largest_seq: SequenceNumber(largest),
+        unique_id: None,
+        verify_checksums,
+    };
+    TableReader::open(fs.open_random(path)?, fs.file_size(path)?, context)
+}
+
+/// Every way of reading agrees with the scan forward, which is returned.
+fn read_in_every_way(table: &Arc<TableReader>) -> Result<Entries> {
+    let all = collect(table, TableReadOptions::default())?;
+    let mut iter = table.iter(TableReadOptions { fill_cache: false, read_ahead: 700, ..TableReadOptions::default() });
+    iter.seek_to_last()?;
+    for (key, value) in all.iter().rev() {
+        assert_eq!((iter.valid(), iter.key(), iter.value()), (true, &key[..], &value[..]));
+        iter.prev()?;
+    }
+    assert!(!iter.valid());
+    for (at, (key, value)) in all.iter().enumerate() {
+        let hit = table.get(user_key(key), trailer_sequence(trailer(key)), &mut KeyHash::default(), &<_>::default())?;
+        let hit = hit.expect("a key that a scan shows is found");
+        assert_eq!((hit.sequence, hit.kind as u8), (trailer_sequence(trailer(key)), trailer(key) as u8));
+        assert_eq!(&*hit.value, &value[..]);
+        iter.seek(key)?;
+        assert_eq!((iter.key(), iter.value()), (&key[..], &value[..]));
+        iter.seek_for_prev(key)?;
+        assert_eq!(iter.key(), &key[..]);
+        // A target just after the entry is not met by it.
+        let Some(after) = trailer(key).checked_sub(1) else { continue };
+        let target = [user_key(key), &after.to_le_bytes()].concat();
+        iter.seek(&target)?;
+        assert_eq!(iter.valid().then(|| iter.key().to_vec()), all.get(at + 1).map(|(key, _)| key.clone()));
+        iter.seek_for_prev(&target)?;
+        assert_eq!((iter.valid(), iter.key()), (true, &key[..]));
+    }
+    Ok(all)
+}
+
+/// Reads what can be read; every value that comes back is one of `sound`'s.
+fn read_damaged(fs: &dyn Fs, path: &Path, sound: &Entries) -> Result<()> {
+    let table = open_file(fs, path, 1 << 40, true)?;
+    let found = collect(&table, TableReadOptions::default());
+    if let Ok(found) = &found {
+        assert!(found == sound, "other entries, and no error");
+    }
+    let mut iter = table.iter(TableReadOptions::default());
+    let mut back = || -> Result<()> {
+        iter.seek_to_last()?;
+        for (key, value) in sound.iter().rev() {
+            assert_eq!((iter.valid(), iter.key(), iter.value()), (true, &key[..], &value[..]), "backward");
+            iter.prev()?;
+        }
+        assert!(!iter.valid(), "more entries backward, and no error");
+        Ok(())
+    };
+    let back = back();
+    for (key, value) in sound.iter().step_by(5) {
+        let sequence = trailer_sequence(trailer(key));
+        if let Ok(hit) = table.get(user_key(key), sequence, &mut KeyHash::default(), &TableReadOptions::default()) {
+            assert_eq!(hit.as_ref().map(|hit| &*hit.value), Some(&value[..]), "get");
+        }
+    }
+    let verified = table.verify(&mut |_| {});
+    assert_eq!(found.is_ok(), back.is_ok(), "both ways or none");
+    assert!(verified.is_err() || found.is_ok(), "verify saw nothing where a scan failed");
+    found.and(back).and(verified).map(|_| ())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -154,32 +232,76 @@ proptest! {
 
 #[test]
 fn every_flip_and_every_cut_is_reported_or_changes_nothing() {
-    let fs = MemoryFs::new();
-    let order = KeyOrder::Bytewise;
-    let all: Vec<_> = (0..60u64)
-        .map(|i| (internal_key(format!("key{i:03}").as_bytes(), SequenceNumber(i + 1), 1), vec![i as u8; 20]))
-        .collect();
-    let config = TableConfig { block_size: 200, bloom_bits_per_key: Some(10.0), ..TableConfig::default() };
-    let built = build(&fs, order.clone(), config, &all).expect("builds");
-    let sound = fs.read_whole(Path::new(PATH), 1 << 20).expect("there");
-    let mut reported = 0;
-    for at in 0..sound.len() {
-        let mut flipped = sound.clone();
-        flipped[at] ^= 1 << (at % 8);
-        fs.damage(Path::new(PATH), |bytes| *bytes = flipped.clone()).expect("there");
-        match open(&fs, order.clone(), &built).and_then(|table| collect(&table, TableReadOptions::default())) {
-            Ok(found) => assert_eq!(found, all, "byte {at}"),
-            Err(error) => {
+    for format_version in 2..=5 {
+        let fs = MemoryFs::new();
+        let all: Entries = (0..40u64)
+            .map(|i| (internal_key(format!("key{i:03}").as_bytes(), SequenceNumber(i + 1), 1), vec![i as u8; 20]))
+            .collect();
+        let config =
+            TableConfig { block_size: 200, bloom_bits_per_key: Some(10.0), format_version, ..TableConfig::default() };
+        build(&fs, KeyOrder::Bytewise, config, &all).expect("builds");
+        let path = Path::new(PATH);
+        let sound = fs.read_whole(path, 1 << 20).expect("there");
+        read_damaged(&fs, path, &all).expect("not damaged yet");
+        let mut reported = 0;
+        for at in 0..sound.len() {
+            fs.damage(path, |bytes| {
+                bytes.clone_from(&sound);
+                bytes[at] ^= 1 << (at % 8);
+            })
+            .expect("there");
+            if let Err(error) = read_damaged(&fs, path, &all) {
                 reported += 1;
                 assert!(error.to_string().contains("000007.sst"), "byte {at}: {error}");
             }
+            fs.damage(path, |bytes| bytes.truncate(at)).expect("there");
+            assert!(read_damaged(&fs, path, &all).is_err(), "cut at {at}");
         }
-        if at % 17 == 0 {
-            fs.damage(Path::new(PATH), |bytes| bytes.truncate(at)).expect("there");
-            assert!(open(&fs, order.clone(), &built).is_err());
+        assert!(reported * 10 > sound.len() * 9, "{reported} of {} flips reported", sound.len());
+    }
+}
+
+#[test]
+fn without_checksums_damage_never_panics_and_never_loops() {
+    let fs = MemoryFs::new();
+    let all: Entries = (0..40u64)
+        .map(|i| (internal_key(format!("key{i:03}").as_bytes(), SequenceNumber(i + 1), 1), vec![i as u8; 20]))
+        .collect();
+    let config = TableConfig { block_size: 200, checksum: ChecksumType::None, ..TableConfig::default() };
+    build(&fs, KeyOrder::Bytewise, config, &all).expect("builds");
+    let path = Path::new(PATH);
+    let sound = fs.read_whole(path, 1 << 20).expect("there");
+    for at in 0..sound.len() {
+        for change in [0x01, 0x80, 0xFF] {
+            fs.damage(path, |bytes| {
+                bytes.clone_from(&sound);
+                bytes[at] ^= change;
+            })
+            .expect("there");
+            let Ok(table) = open_file(&fs, path, 100, false) else { continue };
+            let mut iter = table.iter(TableReadOptions::default());
+            // No entry takes less than 3 bytes.
+            let most = sound.len();
+            let mut steps = 0;
+            let _ = iter.seek_to_first();
+            while iter.valid() && iter.next().is_ok() {
+                steps += 1;
+                assert!(steps < most, "byte {at}: forward without end");
+            }
+            let _ = iter.seek_to_last();
+            while iter.valid() && iter.prev().is_ok() {
+                steps += 1;
+                assert!(steps < 2 * most, "byte {at}: backward without end");
+            }
+            for (key, _) in all.iter().step_by(9) {
+                let _ = iter.seek(key);
+                let _ = iter.seek_for_prev(key);
+                let _ = table.get(user_key(key), SequenceNumber::MAX, &mut KeyHash::default(), &<_>::default());
+                let _ = table.approximate_offset_of(user_key(key));
+            }
+            let _ = (table.verify(&mut |_| {}), table.memory());
         }
     }
-    assert!(reported * 10 > sound.len() * 9, "{reported} of {} flips reported", sound.len());
 }
 
 #[test]
