@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firndb::{
-    BackgroundMode, CloseMode, CrashPolicy, Db, Durability, ErrorKind, Fs, Hazard, HazardKind, ManualClock, MemoryFs,
+    BackgroundMode, CloseMode, CrashPolicy, Db, Durability, ErrorKind, Hazard, HazardKind, ManualClock, MemoryFs,
     Options, Result, WriteBatch, WriteOptions, verify_directory,
 };
 
