@@ -1,6 +1,7 @@
-//! Developer commands: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask oracles`. Nothing but the standard library.
+//! Developer commands: `cargo xtask`. Nothing but the standard library.
 
 mod ci;
+mod instructions;
 mod oracles;
 mod source;
 mod tidy;
@@ -13,9 +14,10 @@ type Outcome = Result<(), String>;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  ci        everything the server checks, in its order
-  tidy      the rules no compiler knows: module order, unsafe fence, doors to the disk and the clock, links
-  oracles   installs RocksDB's tools and bindings, against which the oracle tests compare
+  ci            everything the server checks, in its order
+  tidy          the rules no compiler knows: module order, unsafe fence, doors to the disk and the clock, links
+  instructions  instructions per operation, counted by valgrind, beside RocksDB's
+  oracles       installs RocksDB's tools and bindings, against which the oracle tests compare
 ";
 
 fn main() -> ExitCode {
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "ci" => ci::run(&root()),
         "tidy" => tidy::run(&root()),
+        "instructions" => instructions::run(&root()),
         "oracles" => oracles::install(&root()).map(|_| ()),
         _ => Err(USAGE.to_owned()),
     };
