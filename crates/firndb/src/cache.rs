@@ -49,9 +49,31 @@ struct Clock {
     hand: VecDeque<(Weak<dyn Evict>, u32)>,
 }
 
-trait Evict: Send + Sync {
-    /// Empties a slot unless it was used since the last call; the bytes given back, or `None` if it was used.
-    fn evict(&self, index: u32) -> Option<usize>;
+/// Something in the clock.
+pub(crate) trait Evict: Send + Sync {
+    /// Empties a slot and gives its bytes back, unless it was used since the last call: then false.
+    fn evict(&self, index: u32) -> bool;
+}
+
+/// Bytes taken from the budget until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Charged {
+    cache: Arc<BlockCache>,
+    bytes: usize,
+}
+
+impl Charged {
+    pub(crate) fn new(cache: &Arc<BlockCache>, bytes: usize) -> Charged {
+        // Relaxed: the sum is exact because every addition has its subtraction; it orders nothing.
+        cache.usage.fetch_add(bytes, Ordering::Relaxed);
+        Charged { cache: Arc::clone(cache), bytes }
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.cache.usage.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl BlockCache {
@@ -80,10 +102,8 @@ impl BlockCache {
         self.capacity.store(capacity, Ordering::Relaxed);
     }
 
-    /// Notes a filled slot and makes room.
-    fn admit(&self, owner: Weak<dyn Evict>, index: u32, charge: usize, statistics: &Statistics) {
-        // Relaxed: the sum is exact because every addition has its subtraction; it orders nothing.
-        let mut usage = self.usage.fetch_add(charge, Ordering::Relaxed) + charge;
+    /// Notes a filled slot, whose bytes are charged already, and makes room.
+    pub(crate) fn admit(&self, owner: Weak<dyn Evict>, index: u32, statistics: &Statistics) {
         let capacity = self.capacity();
         let mut clock = self.clock.lock();
         clock.hand.push_back((owner, index));
@@ -93,16 +113,13 @@ impl BlockCache {
         }
         // Twice around: the first time only clears marks.
         let mut steps = 2 * clock.hand.len();
-        while usage > capacity && steps > 0 {
+        while self.usage() > capacity && steps > 0 {
             steps -= 1;
             let Some((owner, index)) = clock.hand.pop_front() else { break };
             let Some(table) = owner.upgrade() else { continue };
             match table.evict(index) {
-                Some(charge) => {
-                    usage = self.usage.fetch_sub(charge, Ordering::Relaxed) - charge;
-                    statistics.add(Ticker::BlockCacheEvict, 1);
-                }
-                None => clock.hand.push_back((owner, index)),
+                true => statistics.add(Ticker::BlockCacheEvict, 1),
+                false => clock.hand.push_back((owner, index)),
             }
         }
     }
@@ -126,12 +143,14 @@ struct Shared<T: Charge> {
 }
 
 impl<T: Charge> Evict for Shared<T> {
-    fn evict(&self, index: u32) -> Option<usize> {
-        let slot = self.slots.get(index as usize)?;
+    fn evict(&self, index: u32) -> bool {
+        let Some(slot) = self.slots.get(index as usize) else { return true };
         if slot.is_used.swap(false, Ordering::Relaxed) {
-            return None;
+            return false;
         }
-        Some(slot.value.swap(None).map_or(0, |value| value.charge()))
+        let charge = slot.value.swap(None).map_or(0, |value| value.charge());
+        self.cache.usage.fetch_sub(charge, Ordering::Relaxed);
+        true
     }
 }
 
@@ -168,6 +187,7 @@ impl<T: Charge> CachedSlots<T> {
     }
 
     /// True if the slot is filled; leaves no mark of use.
+    #[cfg(test)]
     pub(crate) fn is_filled(&self, index: usize) -> bool {
         self.shared.slots.get(index).is_some_and(|slot| slot.value.load().is_some())
     }
@@ -179,14 +199,17 @@ impl<T: Charge> CachedSlots<T> {
         if charge > self.shared.cache.capacity() {
             return;
         }
+        // Charged first: whoever empties the slot at once gives back what is there. Relaxed: as in `Charged`.
+        self.shared.cache.usage.fetch_add(charge, Ordering::Relaxed);
         let before = slot.value.compare_and_swap(&None::<Arc<T>>, Some(Arc::clone(value)));
         if before.is_some() {
             // Another reader was faster.
+            self.shared.cache.usage.fetch_sub(charge, Ordering::Relaxed);
             return;
         }
         self.shared.statistics.add(Ticker::BlockCacheAdd, 1);
         let weak: Weak<dyn Evict> = Arc::downgrade(&self.shared) as Weak<dyn Evict>;
-        self.shared.cache.admit(weak, index as u32, charge, &self.shared.statistics);
+        self.shared.cache.admit(weak, index as u32, &self.shared.statistics);
     }
 }
 

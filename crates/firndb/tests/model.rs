@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firndb::{
-    BackgroundMode, BlockCache, CloseMode, ColumnFamily, Compression, Db, Fs, KeyOrder, ManualClock, MemoryFs, Options,
+    BackgroundMode, BlockCache, CloseMode, ColumnFamily, Compression, Db, KeyOrder, ManualClock, MemoryFs, Options,
     PosixFs, ReadOptions, Slice, Snapshot, WriteBatch, WriteOptions, verify_directory,
 };
 

@@ -133,6 +133,7 @@ impl Scheduler {
     }
 
     /// Jobs waiting or running.
+    #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
         let queues = self.queues.lock();
         queues.flush.len() + queues.compaction.len() + queues.running_flushes + queues.running_compactions

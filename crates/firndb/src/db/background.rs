@@ -4,6 +4,7 @@
 //! and one compaction a family. A failed flush or MANIFEST write stops writes until a later try succeeds; a failed
 //! compaction is tried again. The janitor's tick starts the tries.
 
+use crate::background::error_state::Job;
 use crate::background::scheduler::Priority;
 use crate::clock::CancelToken;
 use crate::compaction::job::{self, CompactionContext, CompactionOutput};
@@ -11,11 +12,12 @@ use crate::compaction::picker::{self, Compaction, LevelTargets, Manual};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::{self, FlushContext, FlushJob};
 use crate::format::file_name::FileKind;
-use crate::format::key::ColumnFamilyId;
+use crate::format::key::{ColumnFamilyId, FileNumber};
 use crate::metrics::{BackgroundErrorEvent, CompactionEvent, FlushEvent, LogLevel, Ticker};
 use crate::superversion::{PinKind, PinSpec};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
+use crate::version::Version;
 use crate::write::StallInputs;
 
 use super::core::{Core, Family};
@@ -57,12 +59,13 @@ impl Core {
         if let Some(queue) = &self.queue {
             queue.stop_writes(error);
         }
-        self.job_failed("flush", error, true);
+        self.job_failed(Job::Flush, "a flush", error, true);
     }
 
-    fn job_failed(&self, what: &str, error: &Error, stops_writes: bool) {
-        let wait = self.errors.soft_failure(error, self.options.background_retry);
-        let at = self.clock.monotonic_micros() + wait.as_micros() as u64;
+    fn job_failed(&self, job: Job, what: &str, error: &Error, stops_writes: bool) {
+        let now = self.clock.monotonic_micros();
+        let wait = self.errors.failed(job, error, self.options.background_retry, now);
+        let at = now + wait.as_micros() as u64;
         self.retry_at_us.store(at.max(1), Ordering::Release);
         self.log(LogLevel::Error, || format!("{what} failed, next try in {wait:?}: {error}"));
         let event = BackgroundErrorEvent { error: error.clone(), stops_writes };
@@ -94,12 +97,12 @@ impl Core {
 
     fn retry(self: &Arc<Self>) {
         let Some(queue) = &self.queue else { return };
-        if self.is_closed.load(Ordering::Relaxed) {
+        if self.is_closed.load(Ordering::Relaxed) || self.errors.fatal().is_some() {
             return;
         }
         if queue.is_refusing() {
             if let Err(error) = self.resume() {
-                self.job_failed("resuming writes", &error, true);
+                self.job_failed(Job::Flush, "resuming writes", &error, true);
                 return;
             }
         } else if let Err(error) = self.flush_full_memtables() {
@@ -118,7 +121,7 @@ impl Core {
         self.versions.recover_manifest()?;
         queue.seal_for_resume()?;
         self.flush_full_memtables()?;
-        self.errors.job_succeeded();
+        self.errors.succeeded(Job::Flush);
         queue.resume();
         self.log(LogLevel::Info, || "writes go on".to_owned());
         Ok(())
@@ -178,7 +181,7 @@ impl Core {
         }
         let Some((context, _)) = context else { return Ok(()) };
         let outputs = flush::install(&context, outputs)?;
-        self.errors.job_succeeded();
+        self.errors.succeeded(Job::Flush);
         for output in &outputs {
             self.statistics.add(Ticker::FlushWriteBytes, output.bytes);
             self.bytes_flushed.fetch_add(output.bytes, Ordering::Relaxed);
@@ -304,12 +307,23 @@ impl Core {
             Ok(()) => self.schedule_compaction(family),
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
             Err(error) => {
-                let is_manifest = self.versions.recover_manifest().is_err();
-                if is_manifest && let Some(queue) = &self.queue {
+                let stops_writes = self.versions.recover_manifest().is_err() || self.errors.fatal().is_some();
+                if stops_writes && let Some(queue) = &self.queue {
                     queue.stop_writes(&error);
                 }
-                self.job_failed("compaction", &error, is_manifest);
+                self.job_failed(Job::Compaction, "a compaction", &error, stops_writes);
             }
+        }
+    }
+
+    /// Has inputs that compactions cannot get through left alone.
+    fn judge_inputs(&self, picked: &Compaction, error: &Error) {
+        let inputs: Vec<FileNumber> = picked.files().map(|(_, file)| file.number()).collect();
+        let aside = self.errors.to_set_aside(&inputs, error);
+        self.errors.is_second_miscount(&inputs, error);
+        for (_, file) in picked.files().filter(|(_, file)| aside.contains(&file.number())) {
+            file.set_aside();
+            self.log(LogLevel::Error, || format!("table {} is left out of compactions: {error}", file.number()));
         }
     }
 
@@ -318,13 +332,14 @@ impl Core {
         let context = self.compaction_context(family);
         let pin = self.pins.claim(job_pin(family.state.id(), family.state.load_full().number, "compaction"));
         let frozen = self.pins.freeze(&self.visible);
-        let output = job::run(&context, &family.state, &picked, &frozen, &self.cancel)?;
+        let output = job::run(&context, &family.state, &picked, &frozen, &self.cancel)
+            .inspect_err(|error| self.judge_inputs(&picked, error))?;
         let output = job::install(&context, &family.state, output)?;
         // The inputs may be picked again, and the old version may go, from here on.
         let reason = picked.reason.clone();
         drop(picked);
         drop(pin);
-        self.errors.job_succeeded();
+        self.errors.succeeded(Job::Compaction);
         self.compaction_done(family, reason, &output);
         Ok(())
     }
@@ -362,12 +377,23 @@ impl Core {
             let version = Arc::clone(&family.state.load_full().version);
             match picker::pick_manual(&version, &family.levels(), begin, end) {
                 Manual::Nothing => Ok(()),
-                Manual::Busy => Err(Error::new(ErrorKind::Busy, "another compaction has some of the files")),
+                Manual::Busy => Err(busy(&version)),
                 Manual::Picked(picked) => self.run_compaction(family, picked),
             }
         };
         self.schedule_compaction(family);
         result
+    }
+}
+
+/// Why a compaction by hand cannot have its inputs.
+fn busy(version: &Version) -> Error {
+    match version.files().find(|(_, file)| file.is_set_aside()) {
+        None => Error::new(ErrorKind::Busy, "another compaction has some of the files"),
+        Some((_, file)) => {
+            let what = format!("table {} is left out of compactions, since they failed on it", file.number());
+            Error::new(ErrorKind::Busy, what)
+        }
     }
 }
 

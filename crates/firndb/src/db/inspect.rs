@@ -167,7 +167,6 @@ pub fn sst(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
     let size = file.size()?;
     let context = |order: KeyOrder| TableOpenContext {
         path: path.to_owned(),
-        number: number_in_name(path),
         order,
         cache: BlockCache::new(0),
         statistics: Arc::new(Statistics::default()),

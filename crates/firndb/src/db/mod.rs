@@ -9,6 +9,7 @@ mod close;
 mod column_family;
 mod core;
 mod families;
+mod health;
 pub mod inspect;
 mod open;
 mod options_text;
@@ -33,6 +34,7 @@ use crate::write::{Durability, WriteOptions};
 
 pub use close::CloseMode;
 pub use column_family::ColumnFamily;
+pub use health::{Health, HealthState};
 pub use stats::{DbStats, FamilyStats, LevelStats};
 pub use verify::{VerifyProgress, VerifyReport, verify_directory};
 

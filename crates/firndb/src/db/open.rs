@@ -130,6 +130,7 @@ fn read_parts(
         dir.to_owned(),
         Some(options.max_open_files),
         Arc::clone(&cache),
+        options.cache_index_and_filter_blocks,
         Arc::clone(&statistics),
     );
     let seed = JanitorSeed::new();

@@ -26,6 +26,26 @@ impl Db {
         self.core().check_no_pins()
     }
 
+    /// Ends one reader: its next step fails with `PinEvicted`, and the files that it keeps may go once it is dropped. `id`
+    /// is the one in [`PinReport`]. False if it is gone already, or is a job.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("firndb-doc-oust-{}", std::process::id()));
+    /// let db = firndb::Db::open(&dir)?;
+    /// let mut forgotten = db.iter()?;
+    /// let pin = &db.pins()[0];
+    /// assert!(pin.to_string().contains("pins.rs"), "the line of code that made it");
+    /// assert!(db.oust(pin.id));
+    /// assert!(forgotten.next().expect("an error").is_err());
+    /// # drop(forgotten);
+    /// # db.close()?;
+    /// # std::fs::remove_dir_all(&dir).ok();
+    /// # Ok::<(), firndb::Error>(())
+    /// ```
+    pub fn oust(&self, id: u64) -> bool {
+        self.core().pins.oust(id)
+    }
+
     /// The pins that keep a file which no current version needs.
     pub fn why_alive(&self, file: FileNumber) -> Vec<PinReport> {
         let mut pins = self.pins();

@@ -1,7 +1,6 @@
 //! Figures of an open database.
 
 use crate::compaction::picker::{self, LevelTargets};
-use crate::error::Error;
 use crate::format::key::SequenceNumber;
 use crate::metrics::{Statistics, Ticker};
 use crate::superversion::PinReport;
@@ -9,6 +8,8 @@ use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 
 use super::Db;
+use super::core::Family;
+use super::health::Health;
 
 /// One level of a column family.
 #[non_exhaustive]
@@ -64,6 +65,8 @@ pub struct DbStats {
     pub families: Vec<FamilyStats>,
     /// Bytes of the block cache, and its budget.
     pub cache_bytes: (usize, usize),
+    /// Bytes of the indexes and filters of open tables.
+    pub table_readers_bytes: u64,
     /// Bytes of all write-ahead logs.
     pub wal_bytes: u64,
     /// Bytes of tables written by flushes since open.
@@ -80,10 +83,12 @@ pub struct DbStats {
     pub obsolete_files: usize,
     /// Files unlinked since open.
     pub files_deleted: u64,
+    /// Files that were gone already when they were to be unlinked: somebody else removes files of this directory.
+    pub files_missing: u64,
     /// The number of the last write that reads see.
     pub latest_sequence: SequenceNumber,
-    /// The last failure of background work, if it is not overcome yet.
-    pub background_error: Option<Error>,
+    /// What failed, if anything, and what happens about it.
+    pub health: Health,
 }
 
 impl DbStats {
@@ -108,6 +113,10 @@ impl DbStats {
         };
         self.families.iter().map(runs).max().unwrap_or(0)
     }
+}
+
+fn readers_memory(family: &Family) -> u64 {
+    family.state.load_full().version.files().map(|(_, file)| file.reader_memory() as u64).sum()
 }
 
 impl Db {
@@ -138,6 +147,7 @@ impl Db {
         DbStats {
             families: families.collect(),
             cache_bytes: (core.cache.usage(), core.cache.capacity()),
+            table_readers_bytes: core.all_families().iter().map(|family| readers_memory(family)).sum(),
             wal_bytes: core.queue.as_ref().map_or(0, |queue| queue.wal_bytes()),
             bytes_flushed: core.bytes_flushed.load(Ordering::Relaxed),
             bytes_compacted: core.bytes_compacted.load(Ordering::Relaxed),
@@ -146,8 +156,9 @@ impl Db {
             pins: core.pin_reports(),
             obsolete_files: core.janitor.waiting_files().len(),
             files_deleted: core.janitor.unlinked(),
+            files_missing: core.janitor.missing(),
             latest_sequence: self.latest_sequence(),
-            background_error: core.errors.cause(),
+            health: self.health(),
         }
     }
 

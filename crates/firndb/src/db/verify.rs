@@ -168,7 +168,6 @@ fn verify_table(
     let file = fs.open_random(&path)?;
     let context = TableOpenContext {
         path: path.clone(),
-        number: meta.number,
         order: order.clone(),
         cache: BlockCache::new(0),
         statistics: Arc::new(Statistics::default()),

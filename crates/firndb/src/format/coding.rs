@@ -8,10 +8,6 @@ pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
 pub(crate) fn put_varint32(out: &mut Vec<u8>, value: u32) {
     put_varint64(out, u64::from(value));
 }
@@ -33,11 +29,6 @@ pub(crate) fn put_signed_varint64(out: &mut Vec<u8>, value: i64) {
 pub(crate) fn put_length_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint64(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
-}
-
-/// Bytes that `value` takes as a varint.
-pub(crate) fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Decodes a varint32 at the start of `bytes`: the value and its length; `None` if it is cut off or too large.
@@ -97,10 +88,6 @@ impl<'a> Reader<'a> {
         self.at >= self.bytes.len()
     }
 
-    pub(crate) fn position(&self) -> usize {
-        self.at
-    }
-
     pub(crate) fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
@@ -117,18 +104,6 @@ impl<'a> Reader<'a> {
         let byte = *self.bytes.get(self.at).ok_or_else(|| self.cut_off(what))?;
         self.at += 1;
         Ok(byte)
-    }
-
-    pub(crate) fn u32(&mut self, what: &str) -> Result<u32> {
-        let value = u32_at(self.bytes, self.at).ok_or_else(|| self.cut_off(what))?;
-        self.at += 4;
-        Ok(value)
-    }
-
-    pub(crate) fn u64(&mut self, what: &str) -> Result<u64> {
-        let value = u64_at(self.bytes, self.at).ok_or_else(|| self.cut_off(what))?;
-        self.at += 8;
-        Ok(value)
     }
 
     pub(crate) fn varint32(&mut self, what: &str) -> Result<u32> {
@@ -173,7 +148,6 @@ mod tests {
             for value in [1u64 << shift, (1u64 << shift) - 1, (1u64 << shift) | 1] {
                 let mut out = Vec::new();
                 put_varint64(&mut out, value);
-                assert_eq!(out.len(), varint_len(value));
                 assert_eq!(varint64_at(&out), Some((value, out.len())));
                 assert_eq!(varint64_at(&out[..out.len() - 1]), None);
                 let mut signed = Vec::new();

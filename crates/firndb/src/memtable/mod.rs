@@ -147,21 +147,8 @@ impl MemTable {
         self.entries.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn deletion_count(&self) -> u64 {
-        self.deletions.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of keys and values.
-    pub(crate) fn data_bytes(&self) -> u64 {
-        self.data_bytes.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.entry_count() == 0
-    }
-
-    pub(crate) fn smallest_seq(&self) -> SequenceNumber {
-        SequenceNumber(self.smallest_seq.load(Ordering::Relaxed))
     }
 
     pub(crate) fn largest_seq(&self) -> SequenceNumber {

@@ -33,6 +33,7 @@ tickers! {
     BlockCacheMiss = "rocksdb.block.cache.miss", "Blocks that had to be read from a file.";
     BlockCacheAdd = "rocksdb.block.cache.add", "Blocks put into the block cache.";
     BlockCacheEvict = "firndb.block.cache.evict", "Blocks put out of the block cache to make room.";
+    BlockChecksumMismatchCount = "rocksdb.block.checksum.mismatch.count", "Blocks whose checksum was wrong when read.";
     BloomFilterUseful = "rocksdb.bloom.filter.useful", "Table reads that a filter saved.";
     BloomFilterFullPositive = "rocksdb.bloom.filter.full.positive", "Table reads that a filter let through.";
     MemtableHit = "rocksdb.memtable.hit", "Gets answered by a memtable.";

@@ -83,11 +83,6 @@ impl OptionsFile {
         self.section(&family_title(name))
     }
 
-    /// The `TableOptions/BlockBasedTable` section of a family.
-    pub(crate) fn table(&self, name: &str) -> Option<&Section> {
-        self.section(&table_title(name))
-    }
-
     /// Adds the sections of a family that has none.
     pub(crate) fn add_family(&mut self, name: &str, options: &FamilyOptions) {
         if self.family(name).is_some() {

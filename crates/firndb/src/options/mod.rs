@@ -84,6 +84,10 @@ pub struct Options {
     /// Flush all families together when one is flushed, so that `NoWal` writes over several families stay whole.
     /// Default: false.
     pub atomic_flush: bool,
+    /// Count the indexes and filters of open tables against the block cache's budget: those not used lately are closed to
+    /// make room for blocks, and read again when needed. Default: false, as in RocksDB: they stay in memory beside the
+    /// cache for as long as their file is open.
+    pub cache_index_and_filter_blocks: bool,
     /// Verify block checksums on every read from a file. Default: true.
     pub verify_checksums: bool,
     /// The file system. Default: the machine's.
@@ -119,6 +123,7 @@ impl Default for Options {
             max_manifest_file_size: 1 << 30,
             avoid_flush_during_shutdown: false,
             atomic_flush: false,
+            cache_index_and_filter_blocks: false,
             verify_checksums: true,
             fs: Arc::new(PosixFs::new()),
             clock: Arc::new(SystemClock::default()),

@@ -124,7 +124,7 @@ impl Fixture {
         let immutables = vec![memtable(order, 6, runs[6]), memtable(order, 5, runs[5])];
         let statistics = Arc::new(Statistics::default());
         let blocks = BlockCache::new(1 << 20);
-        let tables = TableCache::new(Arc::new(fs.clone()), DIR.into(), Some(3), blocks, Arc::clone(&statistics));
+        let tables = TableCache::new(Arc::new(fs.clone()), DIR.into(), Some(3), blocks, false, Arc::clone(&statistics));
         let tables = Arc::new(tables);
         Fixture { memtable: memtable(order, 7, runs[7]), immutables, version, tables, statistics, fs }
     }

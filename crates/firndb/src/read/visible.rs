@@ -41,6 +41,7 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    #[cfg(test)]
     pub(crate) const ALL: Bounds = Bounds { lower: Bound::Unbounded, upper: Bound::Unbounded };
 
     /// Those of the read options: the lower one inclusive, the upper one exclusive, as in RocksDB.

@@ -7,13 +7,6 @@ use crate::sync::Arc;
 
 use super::family::SuperVersion;
 
-/// The pins (places in `pinned`) whose views name `file`: why it is still there, if no current version needs it.
-pub(crate) fn why_alive(file: FileNumber, pinned: &[Option<Arc<SuperVersion>>]) -> Vec<usize> {
-    let names = |view: &SuperVersion| view.version.files().any(|(_, held)| held.number() == file);
-    let holders = pinned.iter().enumerate().filter(|(_, view)| view.as_deref().is_some_and(names));
-    holders.map(|(pin, _)| pin).collect()
-}
-
 /// What one pin keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Held {

@@ -126,12 +126,4 @@ impl PinRegistry {
         frozen.sequences.retain(|sequence| *sequence <= newest);
         frozen
     }
-
-    /// The sequence number of the oldest snapshot.
-    pub(crate) fn oldest_snapshot(&self) -> Option<SequenceNumber> {
-        let pins = self.pins();
-        // One that is being made will not be older than those that there are.
-        let sequences = pins.iter().filter(|pin| pin.kind == PinKind::Snapshot && pin.sequence != PENDING);
-        sequences.map(|pin| SequenceNumber(pin.sequence)).min()
-    }
 }

@@ -80,7 +80,6 @@ pub(crate) struct BuiltTable {
     pub(crate) smallest_seq: SequenceNumber,
     pub(crate) largest_seq: SequenceNumber,
     pub(crate) entries: u64,
-    pub(crate) deletions: u64,
     pub(crate) tail_size: u64,
     pub(crate) unique_id: Option<[u8; 16]>,
 }
@@ -132,10 +131,6 @@ impl TableBuilder {
             compressed: Vec::new(),
             properties: TableProperties::default(),
         }
-    }
-
-    pub(crate) fn entries(&self) -> u64 {
-        self.properties.entries
     }
 
     /// Bytes of the file so far, with the block that is being built.
@@ -298,7 +293,6 @@ impl TableBuilder {
             smallest_seq: if self.properties.entries == 0 { SequenceNumber::ZERO } else { self.smallest_seq },
             largest_seq: self.largest_seq,
             entries: self.properties.entries,
-            deletions: self.properties.deletions,
             tail_size: self.offset - tail_start,
             unique_id: unique_id(&context.db_id, &context.session_id, context.file_number.0),
         })

@@ -50,7 +50,6 @@ fn build(fs: &dyn Fs, order: KeyOrder, config: TableConfig, entries: &[(Vec<u8>,
 fn open(fs: &dyn Fs, order: KeyOrder, built: &BuiltTable) -> Result<Arc<TableReader>> {
     let context = TableOpenContext {
         path: PATH.into(),
-        number: FileNumber(7),
         order,
         cache: BlockCache::new(1 << 20),
         statistics: Arc::new(Statistics::default()),
@@ -114,7 +113,6 @@ fn config() -> impl Strategy<Value = TableConfig> {
 fn open_file(fs: &dyn Fs, path: &Path, largest: u64, verify_checksums: bool) -> Result<Arc<TableReader>> {
     let context = TableOpenContext {
         path: path.to_owned(),
-        number: FileNumber(7),
         order: KeyOrder::Bytewise,
         cache: BlockCache::new(1 << 20),
         statistics: Arc::new(Statistics::default()),
@@ -297,7 +295,6 @@ fn without_checksums_damage_never_panics_and_never_loops() {
                 let _ = iter.seek(key);
                 let _ = iter.seek_for_prev(key);
                 let _ = table.get(user_key(key), SequenceNumber::MAX, &mut KeyHash::default(), &<_>::default());
-                let _ = table.approximate_offset_of(user_key(key));
             }
             let _ = (table.verify(&mut |_| {}), table.memory());
         }

@@ -116,10 +116,6 @@ impl Level {
         self.files.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
     /// The sizes of all files together.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

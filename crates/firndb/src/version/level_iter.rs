@@ -187,12 +187,6 @@ macro_rules! either {
     };
 }
 
-impl TableOrLevelIter {
-    pub(crate) fn value_slice(&self) -> Option<BlockSlice> {
-        either!(self, run => run.value_slice())
-    }
-}
-
 impl InternalIterator for TableOrLevelIter {
     #[inline]
     fn valid(&self) -> bool {

@@ -26,6 +26,7 @@ use std::fmt;
 
 use arc_swap::ArcSwapOption;
 
+use crate::cache::{Charged, Evict};
 use crate::format::comparator::KeyOrder;
 use crate::format::key::FileNumber;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -35,9 +36,6 @@ use crate::table::reader::TableReader;
 
 use self::edit::FileMeta;
 pub(crate) use self::level::Level;
-
-/// Levels of a database unless its options say otherwise; RocksDB's default of `num_levels`.
-pub(crate) const LEVELS_DEFAULT: usize = 7;
 
 impl FileMeta {
     /// What MANIFEST keeps of a table that was just built. Its epoch is for [`set::VersionSet`] to give.
@@ -62,6 +60,8 @@ impl FileMeta {
 pub(crate) struct TableFile {
     pub(crate) meta: FileMeta,
     is_being_compacted: AtomicBool,
+    /// No compaction may have it: it is damaged, or compactions keep failing on it.
+    is_set_aside: AtomicBool,
     /// The open reader, where the table cache keeps it.
     reader: ArcSwapOption<TableReader>,
     /// Held by the one thread that opens the file.
@@ -71,6 +71,19 @@ pub(crate) struct TableFile {
     is_in_ring: AtomicBool,
     /// Never closed to make room for others.
     stays_open: AtomicBool,
+    /// What the open reader takes from the block cache's budget, if it does.
+    charged: Mutex<Option<Charged>>,
+}
+
+impl Evict for TableFile {
+    fn evict(&self, _: u32) -> bool {
+        // Relaxed, both: hints.
+        if self.stays_open.load(Ordering::Relaxed) || self.is_touched.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        self.close();
+        true
+    }
 }
 
 impl fmt::Debug for TableFile {
@@ -84,12 +97,29 @@ impl TableFile {
         Arc::new(TableFile {
             meta,
             is_being_compacted: AtomicBool::new(false),
+            is_set_aside: AtomicBool::new(false),
             reader: ArcSwapOption::empty(),
             opening: Mutex::new(()),
             is_touched: AtomicBool::new(false),
             is_in_ring: AtomicBool::new(false),
             stays_open: AtomicBool::new(false),
+            charged: Mutex::default(),
         })
+    }
+
+    /// Lets the open reader go; whoever reads from it keeps it.
+    fn close(&self) {
+        self.reader.store(None);
+        *self.charged.lock() = None;
+    }
+
+    fn charge(&self, charged: Charged) {
+        *self.charged.lock() = Some(charged);
+    }
+
+    /// Bytes of the open reader's index and filter; 0 if it is closed.
+    pub(crate) fn reader_memory(&self) -> usize {
+        self.reader.load().as_ref().map_or(0, |reader| reader.memory())
     }
 
     /// Notes a use. Writes only if the bit is not set, so that readers do not fight over the line.
@@ -105,14 +135,27 @@ impl TableFile {
         self.meta.number
     }
 
-    /// True while a compaction has the file among its inputs.
+    /// True while no other compaction can have the file.
     pub(crate) fn is_being_compacted(&self) -> bool {
         // Relaxed: pickers run one at a time under the scheduler's lock, which orders the flag.
-        self.is_being_compacted.load(Ordering::Relaxed)
+        self.is_being_compacted.load(Ordering::Relaxed) || self.is_set_aside()
     }
 
-    /// Claims the file for a compaction; false if another one has it.
+    /// Leaves the file out of all compactions from now on.
+    pub(crate) fn set_aside(&self) {
+        // Relaxed: a compaction that has the file may still end.
+        self.is_set_aside.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set_aside(&self) -> bool {
+        self.is_set_aside.load(Ordering::Relaxed)
+    }
+
+    /// Claims the file for a compaction; false if another one has it, or it was set aside.
     pub(crate) fn claim_for_compaction(&self) -> bool {
+        if self.is_set_aside() {
+            return false;
+        }
         // Relaxed: as above; the exchange keeps even unordered callers from both winning.
         self.is_being_compacted.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
@@ -149,6 +192,7 @@ impl Version {
         self.levels.iter().enumerate().flat_map(|(number, level)| level.files().iter().map(move |file| (number, file)))
     }
 
+    #[cfg(test)]
     pub(crate) fn file_count(&self) -> usize {
         self.levels.iter().map(|level| level.len()).sum()
     }
@@ -175,8 +219,9 @@ impl Version {
     }
 
     /// The deepest level that holds a file: the options must have at least one level more than this number.
+    #[cfg(test)]
     pub(crate) fn highest_used_level(&self) -> Option<usize> {
-        self.levels.iter().rposition(|level| !level.is_empty())
+        self.levels.iter().rposition(|level| !level.files().is_empty())
     }
 
     /// The largest epoch of any file; 0 if there is none.

@@ -16,7 +16,7 @@ use std::sync::Weak;
 
 use arc_swap::Guard;
 
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, Charged, Evict};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name;
@@ -36,6 +36,8 @@ pub(crate) struct TableCache {
     /// `None`: no bound, nothing is ever closed.
     open_files_max: Option<usize>,
     blocks: Arc<BlockCache>,
+    /// The memory of open tables counts against the budget of blocks, and may have to go for them.
+    charges_tables: bool,
     statistics: Arc<Statistics>,
     /// The files that may be closed, in the clock's order.
     ring: Mutex<VecDeque<Weak<TableFile>>>,
@@ -61,16 +63,18 @@ impl Deref for TableRef {
 }
 
 impl TableCache {
-    /// A cache over the tables in `dir` that keeps about `open_files_max` of them open.
+    /// A cache over the tables in `dir` that keeps about `open_files_max` of them open, and with `charges_tables` no more
+    /// than have room beside the blocks.
     pub(crate) fn new(
         fs: Arc<dyn Fs>,
         dir: PathBuf,
         open_files_max: Option<usize>,
         blocks: Arc<BlockCache>,
+        charges_tables: bool,
         statistics: Arc<Statistics>,
     ) -> TableCache {
         let open_files_max = open_files_max.map(|max| max.max(1));
-        TableCache { fs, dir, open_files_max, blocks, statistics, ring: Mutex::default() }
+        TableCache { fs, dir, open_files_max, blocks, charges_tables, statistics, ring: Mutex::default() }
     }
 
     /// The open reader of `file`, for a lookup.
@@ -105,11 +109,6 @@ impl TableCache {
         })
     }
 
-    /// Closes the file, which is about to be unlinked.
-    pub(crate) fn evict(&self, file: &TableFile) {
-        file.reader.store(None);
-    }
-
     #[cold]
     fn open_slow(&self, file: &Arc<TableFile>, order: &KeyOrder, stays_open: bool) -> Result<Arc<TableReader>> {
         // One thread opens; those who want the same file wait for it instead of reading the same bytes.
@@ -121,7 +120,15 @@ impl TableCache {
         // Not touched by its opening: a scan's files, used once, go before those that are used again.
         file.reader.store(Some(Arc::clone(&reader)));
         drop(opening);
-        if !stays_open && let Some(max) = self.open_files_max {
+        if stays_open {
+            return Ok(reader);
+        }
+        if self.charges_tables {
+            file.charge(Charged::new(&self.blocks, reader.memory()));
+            let weak = Arc::downgrade(file) as Weak<dyn Evict>;
+            self.blocks.admit(weak, 0, &self.statistics);
+        }
+        if let Some(max) = self.open_files_max {
             self.enter(file, max);
         }
         Ok(reader)
@@ -131,7 +138,6 @@ impl TableCache {
         let (handle, path) = self.open_file(file)?;
         let context = TableOpenContext {
             path,
-            number: file.number(),
             order: order.clone(),
             cache: Arc::clone(&self.blocks),
             statistics: Arc::clone(&self.statistics),
@@ -175,7 +181,7 @@ impl TableCache {
             }
             candidate.is_in_ring.store(false, Ordering::Relaxed);
             if is_open {
-                candidate.reader.store(None);
+                candidate.close();
             }
         }
         if !file.is_in_ring.swap(true, Ordering::Relaxed) {
@@ -219,6 +225,27 @@ mod tests {
     }
 
     #[test]
+    fn charged_tables_give_way_to_each_other_within_the_budget_of_blocks() {
+        let tables = Tables::new(20, 40);
+        let probe = table_cache(&tables, None);
+        let one = probe.open(&tables.files[0], &KeyOrder::Bytewise).expect("readable").memory();
+        tables.files[0].close();
+        let blocks = BlockCache::new(one * 5);
+        let fs = Arc::new(tables.fs.clone());
+        let cache = TableCache::new(fs, tables.dir().into(), None, Arc::clone(&blocks), true, Arc::default());
+        for _ in 0..3 {
+            for file in &tables.files {
+                cache.open(file, &KeyOrder::Bytewise).expect("readable");
+                assert!(blocks.usage() <= blocks.capacity(), "{blocks:?}");
+            }
+        }
+        let open: usize = tables.files.iter().map(|file| file.reader_memory()).sum();
+        assert!(open > 0 && open == blocks.usage(), "what is charged is what is open");
+        drop(tables);
+        assert_eq!(blocks.usage(), 0);
+    }
+
+    #[test]
     fn files_opened_for_good_stay_open_and_readable_after_their_names_are_gone() {
         let tables = Tables::new(10, 4);
         let cache = table_cache(&tables, Some(2));
@@ -240,7 +267,7 @@ mod tests {
         let (new, old) = (tables.dir().join("000001.sst"), tables.dir().join("000001.ldb"));
         tables.fs.rename(&new, &old).expect("renamed");
         cache.open(file, &KeyOrder::Bytewise).expect("found");
-        cache.evict(file);
+        file.reader.store(None);
         tables.fs.remove_file(&old).expect("removed");
         let error = cache.open(file, &KeyOrder::Bytewise).expect_err("gone");
         assert_eq!(error.kind(), ErrorKind::Corruption);

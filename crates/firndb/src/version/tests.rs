@@ -21,7 +21,7 @@ pub(super) fn key_of(index: u32) -> Vec<u8> {
 
 pub(super) fn table_cache(tables: &Tables, open_files_max: Option<usize>) -> TableCache {
     let blocks = BlockCache::new(1 << 20);
-    TableCache::new(Arc::new(tables.fs.clone()), tables.dir().into(), open_files_max, blocks, Arc::default())
+    TableCache::new(Arc::new(tables.fs.clone()), tables.dir().into(), open_files_max, blocks, false, Arc::default())
 }
 
 impl Tables {

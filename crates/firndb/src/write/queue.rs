@@ -184,18 +184,15 @@ impl Commit {
         self.family(id).map(|family| &*family.memtable)
     }
 
+    /// All families that take writes.
+    #[cfg(test)]
+    pub(crate) fn families(&self) -> impl Iterator<Item = &Arc<FamilyState>> {
+        self.families.iter().map(|family| &family.state)
+    }
+
     /// The current log's number.
     pub(crate) fn log_number(&self) -> FileNumber {
         self.wals.number()
-    }
-
-    pub(crate) fn last_sequence(&self) -> SequenceNumber {
-        self.last_sequence
-    }
-
-    /// All families that take writes.
-    pub(crate) fn families(&self) -> impl Iterator<Item = &Arc<FamilyState>> {
-        self.families.iter().map(|family| &family.state)
     }
 
     /// Refuses a batch with an unknown family, or with entries that are too long; before anything is written.
@@ -879,6 +876,11 @@ impl WriteQueue {
     /// True if writes are refused.
     pub(crate) fn is_refusing(&self) -> bool {
         self.obstacle.lock().refusal.is_some()
+    }
+
+    /// Why writes are refused.
+    pub(crate) fn refusal_cause(&self) -> Option<Error> {
+        self.obstacle.lock().refusal.clone()
     }
 
     /// Makes every memtable immutable although writes are refused, so that a failed log is no longer needed; the log

@@ -74,11 +74,7 @@ pub(crate) struct Recovered {
     pub(crate) last_sequence: SequenceNumber,
     /// No WAL below this number is needed by anyone.
     pub(crate) min_log_to_keep: FileNumber,
-    pub(crate) next_file_number: FileNumber,
-    pub(crate) max_family: ColumnFamilyId,
     pub(crate) manifest_number: FileNumber,
-    /// WALs that RocksDB tracked in MANIFEST; the first MANIFEST written here forgets them.
-    pub(crate) tracked_wals: Vec<FileNumber>,
 }
 
 /// Every family's current version, and the MANIFEST that says so durably.
@@ -236,7 +232,7 @@ impl VersionSet {
     ) -> Result<(VersionSet, Recovered)> {
         let (number, found) = read_newest(&config)?;
         let path = config.dir.join(file_name::manifest(number));
-        let ManifestState { next_file, last_sequence, min_log_to_keep, max_family, tracked_wals, .. } = found;
+        let ManifestState { next_file, last_sequence, min_log_to_keep, max_family, .. } = found;
         let mut families = BTreeMap::new();
         for (id, family) in found.families {
             let snapshot = assemble_family(id, family, config.levels, orders);
@@ -272,10 +268,7 @@ impl VersionSet {
             families: state.families.values().cloned().collect(),
             last_sequence,
             min_log_to_keep,
-            next_file_number: FileNumber(next_file),
-            max_family,
             manifest_number: number,
-            tracked_wals: tracked_wals.into_iter().collect(),
         };
         Ok((VersionSet::assemble(config, is_read_only, db_id, next_file, state, stale), recovered))
     }
@@ -308,10 +301,6 @@ impl VersionSet {
     /// The id of this opening of the database: 20 characters, base 36.
     pub(crate) fn session_id(&self) -> &str {
         &self.session_id
-    }
-
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.is_read_only
     }
 
     /// A number that no file has or had.
@@ -364,6 +353,7 @@ impl VersionSet {
     }
 
     /// All living families, by id, as of one moment.
+    #[cfg(test)]
     pub(crate) fn families(&self) -> Vec<FamilySnapshot> {
         self.state.lock().families.values().cloned().collect()
     }
@@ -390,12 +380,9 @@ impl VersionSet {
     }
 
     /// The largest sequence number that an edit has made durable.
+    #[cfg(test)]
     pub(crate) fn last_sequence(&self) -> SequenceNumber {
         self.state.lock().last_sequence
-    }
-
-    pub(crate) fn min_log_to_keep(&self) -> FileNumber {
-        self.state.lock().min_log_to_keep
     }
 }
 
