@@ -11,6 +11,7 @@ use crate::read::slice::Slice;
 use crate::read::view::{Hold, View, for_get, settled, table_options, visible_sequence};
 use crate::superversion::{PinGuard, PinKind, PinSpec, Snapshot, SuperVersion};
 use crate::sync::Arc;
+use crate::sync::atomic::AtomicBool;
 use crate::table::reader::TableReadOptions;
 
 use super::core::{Core, Family};
@@ -30,6 +31,10 @@ impl Hold for IteratorHold {
             snapshot.check_ousted()?;
         }
         self.pin.check_ousted()
+    }
+
+    fn ousting(&self) -> Arc<AtomicBool> {
+        self.pin.ousting()
     }
 }
 

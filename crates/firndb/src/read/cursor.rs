@@ -128,6 +128,9 @@ impl Cursor {
     #[expect(clippy::should_implement_trait, reason = "a cursor lends its entries: `Iter` is the `Iterator`")]
     pub fn next(&mut self) -> Result<bool> {
         self.view.steps_forward += 1;
+        if self.view.is_ousting() {
+            self.entries.check(&self.view)?;
+        }
         self.entries.next(&self.view)
     }
 
@@ -135,6 +138,9 @@ impl Cursor {
     #[inline]
     pub fn prev(&mut self) -> Result<bool> {
         self.view.steps_back += 1;
+        if self.view.is_ousting() {
+            self.entries.check(&self.view)?;
+        }
         self.entries.prev(&self.view)
     }
 }

@@ -148,4 +148,8 @@ impl Hold for Nothing {
     fn pulse(&self) -> Result<()> {
         Ok(())
     }
+
+    fn ousting(&self) -> Arc<crate::sync::atomic::AtomicBool> {
+        Arc::new(crate::sync::atomic::AtomicBool::new(false))
+    }
 }

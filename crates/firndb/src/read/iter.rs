@@ -102,6 +102,9 @@ impl Iter {
         let (front, is_on_entry) = match &mut self.front {
             Some(front) => {
                 self.view.steps_forward += 1;
+                if self.view.is_ousting() {
+                    front.check(&self.view)?;
+                }
                 let is_on_entry = front.next(&self.view)?;
                 (front, is_on_entry)
             }
@@ -127,6 +130,9 @@ impl Iter {
         let (back, is_on_entry) = match &mut self.back {
             Some(back) => {
                 self.view.steps_back += 1;
+                if self.view.is_ousting() {
+                    back.check(&self.view)?;
+                }
                 let is_on_entry = back.prev(&self.view)?;
                 (back, is_on_entry)
             }

@@ -16,7 +16,7 @@ use crate::format::key::{SequenceNumber, user_key};
 use crate::memtable::MemTable;
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::table::reader::TableReadOptions;
 use crate::version::Version;
 use crate::version::level_iter::LevelIter;
@@ -77,6 +77,8 @@ pub(crate) struct View {
     pub(super) seeks: u64,
     pub(super) steps_forward: u64,
     pub(super) steps_back: u64,
+    /// Readers of this database are being ousted: every step asks whether it is this one.
+    ousting: Arc<AtomicBool>,
     /// Last, so that the registry's slot is given back after what it accounts for.
     hold: Box<dyn Hold>,
 }
@@ -86,6 +88,8 @@ pub(crate) struct View {
 pub(crate) trait Hold: Send + Sync {
     /// Notes progress; an error of kind `PinEvicted` once the reader was ousted.
     fn pulse(&self) -> Result<()>;
+    /// Set once readers are ousted: from then on every step pulses.
+    fn ousting(&self) -> Arc<AtomicBool>;
 }
 
 impl View {
@@ -112,12 +116,20 @@ impl View {
             seeks: 0,
             steps_forward: 0,
             steps_back: 0,
+            ousting: hold.ousting(),
             hold,
         }
     }
 
     pub(crate) fn order(&self) -> &KeyOrder {
         &self.version.order
+    }
+
+    /// True once readers of this database were ousted, perhaps this one.
+    #[inline]
+    pub(super) fn is_ousting(&self) -> bool {
+        // Relaxed: whoever ousts and a reader that steps at the same moment may come in either order.
+        self.ousting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bounds(&self) -> &Bounds {

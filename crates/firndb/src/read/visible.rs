@@ -250,6 +250,14 @@ impl<R: Run> VisibleIter<R> {
         self.finish(result)
     }
 
+    /// Ends the walk if the reader was ousted: asked before a step once anybody was.
+    #[cold]
+    pub(crate) fn check(&mut self, watch: &impl Watch) -> Result<()> {
+        self.status()?;
+        let result = watch.pulse().map(|()| true);
+        self.finish(result).map(drop)
+    }
+
     /// A seek begins: the latched error, or a look at the pin.
     fn start(&mut self, watch: &impl Watch) -> Result<()> {
         self.status()?;

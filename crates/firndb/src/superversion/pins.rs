@@ -249,6 +249,8 @@ pub(crate) struct PinRegistry {
     /// Milliseconds on the clock, about.
     pub(super) now_ms: AtomicU64,
     wake: Arc<Wake>,
+    /// Set once anyone was ousted: readers look at it with every step, and at their own mark only then.
+    ousting: Arc<AtomicBool>,
 }
 
 impl PinRegistry {
@@ -267,6 +269,7 @@ impl PinRegistry {
             sites: SiteTable::new(),
             now_ms: AtomicU64::new(0),
             wake,
+            ousting: Arc::new(AtomicBool::new(false)),
         })
     }
 
@@ -369,6 +372,7 @@ impl PinRegistry {
                 is_done |= slot.oust();
             }
         });
+        self.ousting.store(true, Ordering::Relaxed);
         is_done
     }
 
@@ -378,6 +382,12 @@ impl PinRegistry {
         self.for_each(|_, slot| {
             slot.oust();
         });
+        self.ousting.store(true, Ordering::Relaxed);
+    }
+
+    /// Set once anyone was ousted.
+    pub(crate) fn ousting(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ousting)
     }
 
     /// The janitor's tick, in milliseconds.
@@ -445,6 +455,11 @@ impl PinGuard {
     #[inline]
     pub(super) fn slot(&self) -> &Slot {
         &self.chunk.slots[self.index as usize]
+    }
+
+    /// Set once any reader of the database was ousted.
+    pub(crate) fn ousting(&self) -> Arc<AtomicBool> {
+        self.registry.ousting()
     }
 
     /// Notes that the reader is alive.

@@ -1,0 +1,9 @@
+//! Scenarios: how readers, files and failures meet, each told as a test of the whole database.
+//!
+//! The first three modules are the bug histories of other engines (their ids are those of the design's list of
+//! scenarios); the others hold the promises that readers, closing and background errors touch to their words.
+
+mod lab;
+mod life;
+mod manifest;
+mod views;

@@ -1,0 +1,236 @@
+//! What readers see while everything moves beneath them: T1, T3, T5, T8, T32.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use firndb::{CrashPolicy, Db, ErrorKind, Fault, FaultEffect, FsOp, ReadOptions, Snapshot};
+
+use crate::lab::{Lab, Map, all, collect, contents, entries_in_tables, fill, settle};
+
+fn at(snapshot: &Snapshot) -> ReadOptions {
+    ReadOptions { snapshot: Some(snapshot.clone()), ..ReadOptions::default() }
+}
+
+fn everything(db: &Db, options: &ReadOptions) -> Map {
+    collect(db.default_column_family().range_with::<&[u8]>(.., options.clone()).expect("it opens"))
+}
+
+#[test]
+fn t1_a_reader_with_a_number_from_before_a_flush_and_a_compaction_finds_its_value() {
+    let lab = Lab::new();
+    let db = lab.open();
+    db.put("k", "old").expect("written");
+    // The number is taken here, the view only after everything below.
+    let number = db.snapshot();
+    db.put("k", "new").expect("written");
+    db.flush().expect("flushed");
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    settle(&db);
+    assert_eq!(db.get_with("k", &at(&number)).expect("read").as_deref(), Some(&b"old"[..]));
+    assert_eq!(db.multi_get(&["k"])[0].as_ref().expect("read").as_deref(), Some(&b"new"[..]));
+    assert_eq!(everything(&db, &at(&number)), Map::from([(b"k".to_vec(), b"old".to_vec())]));
+}
+
+#[test]
+fn t1_a_key_that_is_always_there_is_found_by_every_get_and_iterator() {
+    let lab = Lab::new();
+    let db = lab.open();
+    db.put("k", 0u64.to_be_bytes()).expect("written");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for kind in 0..2 {
+            let (db, is_over) = (&db, &is_over);
+            scope.spawn(move || {
+                let mut last = [0; 8];
+                while !is_over.load(Ordering::Relaxed) {
+                    let found = match kind {
+                        0 => db.get("k").expect("read").expect("never nothing").to_vec(),
+                        _ => {
+                            let mut iter = db.iter().expect("it opens");
+                            iter.next().expect("never nothing").expect("read").1.to_vec()
+                        }
+                    };
+                    assert!(found[..] >= last[..], "time went backwards: {last:?}, then {found:?}");
+                    last.copy_from_slice(&found);
+                }
+            });
+        }
+        for round in 1..300u64 {
+            db.put("k", round.to_be_bytes()).expect("written");
+            db.flush().expect("flushed");
+            db.compact_range::<&[u8]>(..).expect("compacted");
+            settle(&db);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Two rounds of writes with a snapshot between them, and what a compaction makes of it if the snapshot goes `when`.
+fn compacted(when: &str) -> Vec<String> {
+    let lab = Lab::new();
+    let db = lab.open();
+    fill(&db, 60, "first");
+    db.flush().expect("flushed");
+    let snapshot = Arc::new(Mutex::new(Some(db.snapshot())));
+    fill(&db, 40, "second");
+    (0..20).for_each(|number| db.delete(format!("key{number:04}")).expect("written"));
+    db.flush().expect("flushed");
+    match when {
+        "before" => drop(snapshot.lock().expect("whole").take()),
+        "during" => {
+            let (taken, db) = (Arc::clone(&snapshot), db.clone());
+            lab.hook.set(move |op, path| {
+                let is_output = path.extension().is_some_and(|ending| ending == "sst");
+                if op == FsOp::Append && is_output && taken.lock().expect("whole").take().is_some() {
+                    assert_eq!(db.pins().len(), 1, "the job goes on with its list");
+                }
+            });
+        }
+        _ => {}
+    }
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    lab.hook.clear();
+    assert_eq!(snapshot.lock().expect("whole").is_some(), when == "after");
+    entries_in_tables(&lab.fs)
+}
+
+#[test]
+fn t3_a_snapshot_released_in_the_middle_of_a_compaction_changes_nothing_of_its_output() {
+    let (before, during, after) = (compacted("before"), compacted("during"), compacted("after"));
+    assert_eq!(during, after);
+    assert!(before.len() < after.len(), "a list without the snapshot has another output: {}", before.len());
+}
+
+#[test]
+fn t5_a_snapshot_reads_the_value_beneath_a_deletion_that_went_to_the_bottom() {
+    let lab = Lab::new();
+    let db = lab.open();
+    db.put("other", "x").expect("written");
+    db.put("a", "v1").expect("written");
+    let snapshot = db.snapshot();
+    db.delete("a").expect("written");
+    for _ in 0..3 {
+        db.flush().expect("flushed");
+        db.compact_range::<&[u8]>(..).expect("compacted");
+        settle(&db);
+        assert_eq!(db.get_with("a", &at(&snapshot)).expect("read").as_deref(), Some(&b"v1"[..]));
+        assert_eq!(everything(&db, &at(&snapshot)).len(), 2);
+        assert!(db.get("a").expect("read").is_none());
+        db.put("other", "y").expect("written");
+    }
+    drop(snapshot);
+    db.flush().expect("flushed");
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    assert!(db.get("a").expect("read").is_none(), "it does not come back");
+    assert_eq!(entries_in_tables(&lab.fs).len(), 1, "neither value nor deletion is left");
+    let lab = lab.crash(CrashPolicy::DropUnsynced, 0);
+    assert!(lab.open().get("a").expect("read").is_none());
+}
+
+#[test]
+fn t8_an_error_while_an_iterator_is_made_leaves_no_pin_and_no_file() {
+    let lab = Lab::new();
+    let mut expected = Map::new();
+    {
+        let db = lab.open();
+        for round in ["first", "second", "third"] {
+            expected.extend(fill(&db, 100, round));
+            db.flush().expect("flushed");
+            if round == "first" {
+                db.compact_range::<&[u8]>(..).expect("compacted");
+            }
+        }
+        db.close().expect("nothing is open");
+    }
+    for op in [FsOp::Open, FsOp::Read] {
+        for skip in 0..100 {
+            // Opened anew, so that no table is open yet.
+            let lab = lab.crash(CrashPolicy::KeepAll, 0);
+            let db = lab.open();
+            lab.fs.inject(Fault::on(op, "*.sst", FaultEffect::Eio).skip(skip));
+            let scan = |is_cursor: bool| -> firndb::Result<usize> {
+                match is_cursor {
+                    true => db.cursor(ReadOptions::default())?.seek_to_last().map(usize::from),
+                    false => db.iter()?.try_fold(0, |count, entry| entry.map(|_| count + 1)),
+                }
+            };
+            let result = scan(skip % 2 == 0);
+            assert_eq!(db.pins().len(), 0, "{op:?} {skip}");
+            db.assert_no_pins().expect("none");
+            let is_over = lab.fs.faults_struck() == 0;
+            lab.fs.clear_faults();
+            match &result {
+                Ok(_) => assert!(is_over, "{op:?} {skip}: an error was taken for the end"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                    let io = error.io().expect("details");
+                    assert!(io.path.extension().is_some_and(|ending| ending == "sst"), "{error}");
+                }
+            }
+            // What the failed view named can go, and the database is as it was.
+            db.put("later", "x").expect("written");
+            db.compact_range::<&[u8]>(..).expect("compacted");
+            settle(&db);
+            lab.assert_disk_is_manifest();
+            let mut now = all(&db);
+            now.remove(&b"later"[..]);
+            assert_eq!(now, expected);
+            if is_over && skip % 2 == 1 {
+                assert!(skip > 2, "{op:?}: nothing was struck");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn t32_many_versions_of_one_key_stay_in_one_file_and_every_snapshot_reads_its_own() {
+    let lab = Lab::new().change(|options| {
+        options.family.target_file_size_base = 1024;
+        options.family.level0_file_num_compaction_trigger = 2;
+    });
+    let db = lab.open();
+    let mut snapshots = Vec::new();
+    for round in 0..60 {
+        for key in ["a", "m", "z"] {
+            db.put(key, format!("{round} {}", "v".repeat(100))).expect("written");
+        }
+        if round % 7 == 3 {
+            db.delete("m").expect("written");
+        }
+        snapshots.push((db.snapshot(), all(&db)));
+        if round % 10 == 9 {
+            db.flush().expect("flushed");
+            settle(&db);
+        }
+    }
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    settle(&db);
+    let check = |snapshots: &[(Snapshot, Map)]| {
+        for (snapshot, expected) in snapshots {
+            assert_eq!(&everything(&db, &at(snapshot)), expected);
+            for key in ["a", "m", "z"] {
+                let found = db.get_with(key, &at(snapshot)).expect("read").map(|value| value.to_vec());
+                assert_eq!(found.as_ref(), expected.get(key.as_bytes()));
+            }
+        }
+    };
+    check(&snapshots);
+    // A file ends between two user keys: with 6 KB of versions a key and files of 1 KB there is a file a key.
+    let levels = db.stats().families[0].levels.clone();
+    let below: usize = levels.iter().skip(1).map(|level| level.files).sum();
+    assert_eq!((levels[0].files, below), (0, 3));
+    // Half of them go, in no order; what the others see stays.
+    let mut left = Vec::new();
+    for (place, snapshot) in snapshots.into_iter().enumerate() {
+        if place * 7 % 5 < 3 {
+            left.push(snapshot);
+        }
+    }
+    db.put("b", "x").expect("written");
+    db.delete("b").expect("written");
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    check(&left);
+    // The last round ended with a deletion of one of the three.
+    assert_eq!(contents(db.default_column_family()).len(), 2);
+}
