@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use fastrand::Rng;
 use firndb::{BlockCache, Db, Durability, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::args::{Bench, Workload};
@@ -14,23 +15,6 @@ use crate::failure::{Failure, OK, Outcome};
 use crate::text::Form;
 
 const KEY_BYTES: usize = 16;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-}
 
 fn key(number: u64) -> [u8; KEY_BYTES] {
     let mut key = [b'0'; KEY_BYTES];
@@ -43,10 +27,10 @@ fn key(number: u64) -> [u8; KEY_BYTES] {
 }
 
 /// Bytes to cut values from: half of them compress away.
-fn noise(len: usize, random: &mut Random) -> Vec<u8> {
+fn noise(len: usize, random: &mut Rng) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 16);
     while out.len() < len {
-        out.extend_from_slice(&random.next().to_le_bytes());
+        out.extend_from_slice(&random.u64(..).to_le_bytes());
         out.extend_from_slice(&[b'x'; 8]);
     }
     out.truncate(len);
@@ -155,7 +139,7 @@ struct Run<'a> {
     arguments: &'a Bench,
     db: Db,
     noise: Vec<u8>,
-    random: Random,
+    random: Rng,
     write: WriteOptions,
     is_filled: bool,
 }
@@ -166,7 +150,7 @@ impl<'a> Run<'a> {
         options.create_if_missing = true;
         options.family.bloom_bits_per_key = Some(10.0);
         options.block_cache = Some(BlockCache::new(arguments.cache_size as usize));
-        let mut random = Random(arguments.seed);
+        let mut random = Rng::with_seed(arguments.seed);
         let durability = if arguments.sync { Durability::Synced } else { Durability::Os };
         Ok(Run {
             arguments,
@@ -188,8 +172,8 @@ impl<'a> Run<'a> {
         }
         let measured = match workload {
             Workload::FillSeq => self.writes("fillseq", |i, _, _| i),
-            Workload::FillRandom => self.writes("fillrandom", |_, random, num| random.below(num)),
-            Workload::Overwrite => self.writes("overwrite", |_, random, num| random.below(num)),
+            Workload::FillRandom => self.writes("fillrandom", |_, random, num| random.u64(..num)),
+            Workload::Overwrite => self.writes("overwrite", |_, random, num| random.u64(..num)),
             Workload::ReadRandom => self.gets("readrandom", false),
             Workload::ReadMissing => self.gets("readmissing", true),
             Workload::ReadSeq => self.scan(),
@@ -218,14 +202,14 @@ impl<'a> Run<'a> {
     fn writes(
         &mut self,
         name: &'static str,
-        mut pick: impl FnMut(u64, &mut Random, u64) -> u64,
+        mut pick: impl FnMut(u64, &mut Rng, u64) -> u64,
     ) -> Result<Measured, Failure> {
         let count = self.arguments.num;
         let value_size = self.arguments.value_size as usize;
         let mut batch = WriteBatch::new();
         timed(name, count, None, count * (KEY_BYTES + value_size) as u64, |i| {
             let number = pick(i, &mut self.random, count);
-            let at = (self.random.next() % (1 << 20)) as usize;
+            let at = (self.random.u64(..) % (1 << 20)) as usize;
             let value = self.noise.get(at..at + value_size).unwrap_or_default();
             batch.clear();
             batch.put(key(number), value);
@@ -243,7 +227,7 @@ impl<'a> Run<'a> {
         let random = &mut self.random;
         let db = &self.db;
         timed(name, count, Some(()), count * (KEY_BYTES as u64 + self.arguments.value_size), |_| {
-            let mut key = key(random.below(num));
+            let mut key = key(random.u64(..num));
             if is_missing {
                 // Between two keys that are there.
                 key[KEY_BYTES - 1] = b'~';
@@ -270,21 +254,21 @@ impl<'a> Run<'a> {
         let mut cursor = self.db.cursor(ReadOptions::default())?;
         let (count, num) = (self.reads(), self.arguments.num);
         let random = &mut self.random;
-        timed("seekrandom", count, Some(()), 0, |_| Ok(cursor.seek(key(random.below(num)))?))
+        timed("seekrandom", count, Some(()), 0, |_| Ok(cursor.seek(key(random.u64(..num)))?))
     }
 
     fn gets_while_writing(&mut self) -> Result<Measured, Failure> {
         let stop = AtomicBool::new(false);
-        let (db, num, seed) = (self.db.clone(), self.arguments.num, self.random.next());
+        let (db, num, seed) = (self.db.clone(), self.arguments.num, self.random.u64(..));
         let value = self.noise[..self.arguments.value_size as usize].to_vec();
         let options = self.write;
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| -> firndb::Result<()> {
-                let mut random = Random(seed);
+                let mut random = Rng::with_seed(seed);
                 let mut batch = WriteBatch::new();
                 while !stop.load(Ordering::Relaxed) {
                     batch.clear();
-                    batch.put(key(random.below(num)), &value);
+                    batch.put(key(random.u64(..num)), &value);
                     db.write_with(&mut batch, &options)?;
                 }
                 Ok(())

@@ -11,37 +11,14 @@
 use std::path::Path;
 
 use firndb::{BackgroundMode, BlockCache, CloseMode, Db, Options, PinKind, ReadOptions};
+use firndb_testkit::{Random, decimal_key as key};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Keys of a prepared directory.
+/// Keys of a prepared directory: even numbers. Odd ones are missing from within the range.
 const KEYS: u64 = 200_000;
 
 const VALUE: [u8; 100] = [b'v'; 100];
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
-/// Even numbers are there, odd ones are missing from within the range.
-fn key(number: u64) -> [u8; 16] {
-    let mut key = [b'0'; 16];
-    let mut left = number;
-    for digit in key.iter_mut().rev() {
-        *digit = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    key
-}
 
 /// Nothing runs beside the workload, and nothing is compacted unless it says so.
 fn open(dir: &Path) -> Result<Db, firndb::Error> {
@@ -85,7 +62,7 @@ fn prepare(dir: &Path) -> Outcome {
     db.close()?;
 
     let db = open(&dir.join("two"))?;
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for _ in 0..2 {
         (0..KEYS / 2).try_for_each(|_| db.put(key(random.below(KEYS) * 2), VALUE))?;
         db.flush()?;
@@ -94,7 +71,7 @@ fn prepare(dir: &Path) -> Outcome {
 }
 
 fn run(workload: &str, dir: &Path, count: u64) -> Outcome {
-    let mut random = Random(42);
+    let mut random = Random::new(42);
     let source = match workload {
         "miss" | "seek-four" | "next-four" | "get-four" => "four",
         "compaction" => "two",

@@ -4,18 +4,15 @@
 //!
 //! Every call is cut, under every policy, with one seed; `FIRN_CRASH_ROUNDS` runs more seeds, from `FIRN_SEED` on.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use firndb::{
-    BackgroundMode, CloseMode, CrashPolicy, Db, Durability, ErrorKind, Hazard, HazardKind, ManualClock, MemoryFs,
-    Options, Result, WriteBatch, WriteOptions, verify_directory,
+    CloseMode, CrashPolicy, Db, Durability, ErrorKind, Hazard, HazardKind, MemoryFs, Options, Result, WriteBatch,
+    WriteOptions, verify_directory,
 };
+use firndb_testkit::{State, from_environment, small_options};
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-/// Families and what they hold.
-type State = BTreeMap<String, Map>;
 type Operation = (String, Vec<u8>, Option<Vec<u8>>);
 
 const DIR: &str = "/db";
@@ -36,16 +33,7 @@ struct Driver {
 
 impl Driver {
     fn new(fs: &MemoryFs, change: fn(&mut Options)) -> Driver {
-        let mut options = Options::default();
-        options.create_if_missing = true;
-        options.fs = Arc::new(fs.clone());
-        options.clock = Arc::new(ManualClock::new(7));
-        options.background = BackgroundMode::Manual;
-        options.family.write_buffer_size = 2048;
-        options.family.block_size = 256;
-        options.family.target_file_size_base = 1024;
-        options.family.max_bytes_for_level_base = 4096;
-        options.family.level0_file_num_compaction_trigger = 2;
+        let mut options = small_options(fs);
         change(&mut options);
         Driver {
             options,
@@ -179,17 +167,8 @@ impl Driver {
 }
 
 fn contents(db: &Db, dropped: &[String]) -> Result<State> {
-    let mut state = State::new();
-    for family in db.column_families().iter().filter(|family| !dropped.iter().any(|name| name == family.name())) {
-        let mut map = Map::new();
-        for entry in family.iter()? {
-            let (key, value) = entry?;
-            map.insert(key.to_vec(), value.to_vec());
-        }
-        if !map.is_empty() {
-            state.insert(family.name().to_owned(), map);
-        }
-    }
+    let mut state = firndb_testkit::contents(db)?;
+    state.retain(|name, map| !map.is_empty() && !dropped.contains(name));
     Ok(state)
 }
 
@@ -365,10 +344,6 @@ struct Checked {
     nested: u64,
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
 /// A garbled end of MANIFEST that was never synced cannot be told from damage: the strict reader says so. Nothing that
 /// was acknowledged lies there, but somebody has to look.
 fn may_refuse(policy: &CrashPolicy, error: &firndb::Error) -> bool {
@@ -489,8 +464,8 @@ fn nested(driver: &Driver, image: &MemoryFs, policy: &CrashPolicy, place: &str, 
 #[test]
 fn every_crash_leaves_a_prefix_of_the_history() {
     let mut checked = Checked { images: 0, nested: 0 };
-    let first = number("FIRN_SEED").unwrap_or(1);
-    for seed in first..first + number("FIRN_CRASH_ROUNDS").unwrap_or(1) {
+    let first = from_environment("FIRN_SEED").unwrap_or(1);
+    for seed in first..first + from_environment("FIRN_CRASH_ROUNDS").unwrap_or(1) {
         for workload in WORKLOADS {
             run(workload, seed, &mut checked);
         }

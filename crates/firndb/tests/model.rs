@@ -3,7 +3,6 @@
 //!
 //! `FIRN_SEED` and `FIRN_OPS` choose the run; a failure says its own.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,28 +10,7 @@ use firndb::{
     BackgroundMode, BlockCache, CloseMode, ColumnFamily, Compression, Db, KeyOrder, ManualClock, MemoryFs, Options,
     PosixFs, ReadOptions, Slice, Snapshot, WriteBatch, WriteOptions, verify_directory,
 };
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// What the database should hold: every family's map, as it is now.
-type State = BTreeMap<String, Map>;
+use firndb_testkit::{Map, Random, State, from_environment};
 
 fn sorted(map: &Map, order: &KeyOrder) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut all: Vec<_> = map.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -157,7 +135,7 @@ impl Run {
                 batch.delete_cf(&family, &key);
                 map.remove(&key);
             } else {
-                let value = vec![self.random.next() as u8; self.random.below(120) as usize];
+                let value = vec![self.random.any() as u8; self.random.below(120) as usize];
                 batch.put_cf(&family, &key, &value);
                 map.insert(key, value);
             }
@@ -421,10 +399,6 @@ fn option_sets() -> Vec<(&'static str, Options)> {
     ]
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 fn run(name: &str, options: Options, dir: &Path, seed: u64, steps: u64) {
     let label = format!("FIRN_SEED={seed} FIRN_OPS={steps}, options {name:?}");
     let state = State::from([("default".to_owned(), Map::new())]);
@@ -435,7 +409,7 @@ fn run(name: &str, options: Options, dir: &Path, seed: u64, steps: u64) {
         state,
         snapshots: Vec::new(),
         views: Vec::new(),
-        random: Random(seed),
+        random: Random::new(seed),
         label,
     };
     run.open();
@@ -452,7 +426,7 @@ fn run(name: &str, options: Options, dir: &Path, seed: u64, steps: u64) {
 
 #[test]
 fn the_database_is_a_versioned_map_in_memory() {
-    let (seed, steps) = (number("FIRN_SEED", 1), number("FIRN_OPS", 1500));
+    let (seed, steps) = (from_environment("FIRN_SEED").unwrap_or(1), from_environment("FIRN_OPS").unwrap_or(1500));
     for (index, (name, mut options)) in option_sets().into_iter().enumerate() {
         let seed = seed + index as u64;
         options.fs = Arc::new(MemoryFs::new());
@@ -464,7 +438,7 @@ fn the_database_is_a_versioned_map_in_memory() {
 
 #[test]
 fn the_database_is_a_versioned_map_on_disk_with_threads() {
-    let (seed, steps) = (number("FIRN_SEED", 100), number("FIRN_OPS", 600));
+    let (seed, steps) = (from_environment("FIRN_SEED").unwrap_or(100), from_environment("FIRN_OPS").unwrap_or(600));
     for (index, (name, mut options)) in option_sets().into_iter().enumerate() {
         let seed = seed + index as u64;
         let dir = tempfile::tempdir().expect("a temporary directory");
