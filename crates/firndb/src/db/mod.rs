@@ -220,6 +220,7 @@ impl Db {
     /// none.
     pub fn run_background_step(&self) -> bool {
         let core = self.core();
+        core.retry_if_due();
         let worked = core.scheduler.step();
         core.janitor.step() || worked
     }

@@ -302,6 +302,7 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
                 wal_bytes_max: wal_bytes_max(&options, &parts.families),
                 memtable_bytes_max: options.db_write_buffer_size,
                 atomic_flush: options.atomic_flush,
+                is_manual: options.background == BackgroundMode::Manual,
             },
             last_sequence,
             parts.next_memtable_id + parts.families.len() as u64,

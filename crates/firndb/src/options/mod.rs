@@ -42,7 +42,8 @@ pub enum BackgroundMode {
     /// A pool of threads of the database's own.
     #[default]
     Threads,
-    /// Nobody, until `Db::run_background_step` is called: tests drive every step.
+    /// Nobody, until `Db::run_background_step` is called: tests drive every step. A write that would have to wait for
+    /// background work fails with `Busy` instead.
     Manual,
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct WriteConfig {
     pub(crate) memtable_bytes_max: u64,
     /// Full memtables of all families are switched together.
     pub(crate) atomic_flush: bool,
+    /// No thread runs what writers would wait for: they are told so instead of waiting for ever.
+    pub(crate) is_manual: bool,
 }
 
 /// A column family as the leader sees it.
@@ -819,6 +821,12 @@ impl WriteQueue {
                 break Err(Error::new(ErrorKind::Busy, format!("writes have to wait: {reason}")));
             }
             match obstacle.stall {
+                StallState::Stopped(_) if self.config.is_manual => {
+                    break Err(Error::new(
+                        ErrorKind::Busy,
+                        format!("writes have to wait for a background step: {reason}"),
+                    ));
+                }
                 StallState::Stopped(_) => obstacle = self.obstacle_changed.wait(obstacle),
                 _ => {
                     let now = clock.monotonic_micros();

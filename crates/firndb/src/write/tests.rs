@@ -48,6 +48,7 @@ fn queue(fs: &MemoryFs, families: u32, buffer: u64) -> Arc<WriteQueue> {
         wal_bytes_max: 0,
         memtable_bytes_max: 0,
         atomic_flush: false,
+        is_manual: false,
     };
     let queue = WriteQueue::new(config, SequenceNumber(0), 100);
     for id in 0..families {

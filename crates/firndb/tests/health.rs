@@ -1,0 +1,94 @@
+//! What the database does and says when files are damaged underneath it.
+
+use std::path::Path;
+
+use firndb::{Db, ErrorKind, Fault, FaultEffect, FsOp, HealthState, MemoryFs, Ticker};
+use firndb_testkit::{decimal_key, small_options};
+
+fn filled(fs: &MemoryFs) -> Db {
+    let mut options = small_options(fs);
+    options.family.disable_auto_compactions = true;
+    let db = Db::open_with("/db", options).expect("opens");
+    for part in 0..3 {
+        (0..20).for_each(|number| db.put(decimal_key(number * 3 + part), [b'v'; 30]).expect("written"));
+        db.flush().expect("flushed");
+    }
+    db
+}
+
+#[test]
+fn a_damaged_table_is_left_out_of_compactions_named_and_everything_else_goes_on() {
+    let fs = MemoryFs::new();
+    filled(&fs).close().expect("closes");
+    let tables: Vec<_> = fs.paths().into_iter().filter(|path| path.extension().is_some_and(|e| e == "sst")).collect();
+    fs.damage(&tables[0], |bytes| bytes[40] ^= 0x10).expect("damaged");
+    let db = Db::open_with("/db", small_options(&fs)).expect("tables are opened when they are needed");
+    while db.run_background_step() {}
+    let health = db.health();
+    assert_eq!(health.state, HealthState::Retrying);
+    assert_eq!(health.bad_files.len(), 1);
+    let cause = health.cause.expect("there is one").to_string();
+    assert!(cause.contains(tables[0].file_name().and_then(|name| name.to_str()).expect("a name")), "{cause}");
+    // No loop: the damaged file keeps its level from being picked.
+    assert!(!db.run_background_step());
+    let error = db.compact_range::<&[u8]>(..).expect_err("it would have to read the damaged table");
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.to_string().contains("left out of compactions"), "{error}");
+    db.put("new", "value").expect("writes go on");
+    db.flush().expect("flushes go on");
+    assert_eq!(db.get("new").expect("readable").as_deref(), Some(&b"value"[..]));
+    let outcomes: Vec<_> = (0..60).map(|number| db.get(decimal_key(number))).collect();
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(Some(_)))), "other tables are readable");
+    let damage = outcomes.iter().find_map(|outcome| outcome.as_ref().err()).expect("the damage is reported");
+    assert_eq!(damage.kind(), ErrorKind::Corruption);
+    assert!(db.ticker(Ticker::BlockChecksumMismatchCount) > 0);
+    db.close().expect("closes");
+    assert!(fs.paths().contains(&tables[0]), "damaged files are kept for whoever repairs");
+}
+
+#[test]
+fn compactions_that_keep_failing_wait_longer_and_then_leave_their_inputs_alone() {
+    let fs = MemoryFs::new();
+    filled(&fs).close().expect("closes");
+    let before = fs.paths();
+    let mut options = small_options(&fs);
+    let clock = std::sync::Arc::new(firndb::ManualClock::new(9));
+    options.clock = clock.clone();
+    let db = Db::open_with("/db", options).expect("opens");
+    fs.inject(Fault::on(FsOp::Append, "*.sst", FaultEffect::Eio).sticky());
+    let mut tries = Vec::new();
+    for _ in 0..200 {
+        while db.run_background_step() {}
+        if tries.last() != Some(&db.health().tries) {
+            tries.push(db.health().tries);
+        }
+        clock.advance(std::time::Duration::from_millis(500));
+    }
+    assert_eq!(tries, [1, 2, 3], "three tries, then the inputs are left alone");
+    assert_eq!(db.health().bad_files.len(), 3);
+    fs.clear_faults();
+    assert_eq!(firndb_testkit::contents(&db).expect("readable")["default"].len(), 60);
+    db.close().expect("closes");
+    let tables = |paths: &[std::path::PathBuf]| -> Vec<std::path::PathBuf> {
+        paths.iter().filter(|path| path.extension().is_some_and(|e| e == "sst")).cloned().collect()
+    };
+    assert_eq!(tables(&fs.paths()), tables(&before), "outputs of failed tries are removed");
+    // Another life, another try.
+    let db = Db::open_with(Path::new("/db"), small_options(&fs)).expect("opens");
+    while db.run_background_step() {}
+    assert_eq!(db.health().state, HealthState::Healthy);
+    assert!(db.stats().families[0].levels[0].files == 0, "compacted");
+}
+
+#[test]
+fn a_bit_that_flips_on_the_way_from_the_disk_is_read_again_and_counted() {
+    let fs = MemoryFs::new();
+    let db = filled(&fs);
+    (0..3).for_each(|number| assert!(db.get(decimal_key(number)).expect("opens a table").is_some()));
+    fs.inject(Fault::on(FsOp::Read, "*.sst", FaultEffect::BitFlip));
+    for number in 3..60 {
+        assert!(db.get(decimal_key(number)).expect("read again").is_some());
+    }
+    assert_eq!((fs.faults_struck(), db.ticker(Ticker::BlockChecksumMismatchCount)), (1, 1));
+    db.close().expect("closes");
+}
