@@ -18,6 +18,7 @@ use crate::superversion::{PinKind, PinSpec};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::version::Version;
+use crate::version::edit::VersionEdit;
 use crate::write::StallInputs;
 
 use super::core::{Core, Family};
@@ -43,7 +44,8 @@ impl Core {
     }
 
     fn flush_in_background(self: &Arc<Self>) {
-        if self.is_closed.load(Ordering::Relaxed) {
+        // While writes are stopped everything waits for `resume`, which flushes all families in one step.
+        if self.is_closed.load(Ordering::Relaxed) || self.queue.as_ref().is_some_and(|queue| queue.is_refusing()) {
             return;
         }
         if let Err(error) = self.flush_full_memtables() {
@@ -53,7 +55,8 @@ impl Core {
 
     /// What a failed flush leads to: writes stop, and it is tried again.
     fn flush_failed(&self, error: &Error) {
-        if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed) {
+        // Read-only: writes had stopped before, and what stopped them is known.
+        if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed | ErrorKind::ReadOnly) {
             return;
         }
         if let Some(queue) = &self.queue {
@@ -72,14 +75,40 @@ impl Core {
         self.options.listeners.iter().for_each(|listener| listener.background_error(&event));
     }
 
-    /// Called by the janitor's tick: tries again what failed, when its time has come.
+    /// An edit failed. MANIFEST may have it or not, and a crash would bring out which: a new MANIFEST without it comes
+    /// first, or else writes stop until there is one. True if they did.
+    fn settle_manifest(&self, error: &Error) -> bool {
+        if self.versions.recover_manifest().is_ok() {
+            self.take_orphans();
+            return false;
+        }
+        if let Some(queue) = &self.queue {
+            queue.stop_writes(error);
+        }
+        true
+    }
+
+    /// As [`Core::settle_manifest`], for a change that a caller asked for, and who hears of it.
+    pub(super) fn edit_failed(&self, what: &str, error: &Error) {
+        if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) && self.settle_manifest(error) {
+            self.job_failed(Job::Flush, what, error, true);
+        }
+    }
+
+    /// Called by the janitor's tick, or by a test's step: tries again what failed, when its time has come.
     pub(super) fn retry_if_due(self: &Arc<Self>) {
         let at = self.retry_at_us.load(Ordering::Acquire);
-        if at == 0 || self.clock.monotonic_micros() < at || self.is_closed.load(Ordering::Relaxed) {
-            // Writes that a failed log stopped have no job that failed.
-            let refuses = self.queue.as_ref().is_some_and(|queue| queue.is_refusing());
-            if at == 0 && refuses && !self.is_closed.load(Ordering::Relaxed) {
-                self.retry_at_us.store(self.clock.monotonic_micros() + 1, Ordering::Release);
+        let now = self.clock.monotonic_micros();
+        if at == 0 || now < at || self.is_closed.load(Ordering::Relaxed) {
+            let refusal = self.queue.as_ref().and_then(|queue| queue.refusal_cause());
+            if let (0, Some(error)) = (at, refusal)
+                && !self.is_closed.load(Ordering::Relaxed)
+            {
+                // A failed log stopped writes, and no job failed that could have said so.
+                self.retry_at_us.store(now + 1, Ordering::Release);
+                self.log(LogLevel::Error, || error.to_string());
+                let event = BackgroundErrorEvent { error, stops_writes: true };
+                self.options.listeners.iter().for_each(|listener| listener.background_error(&event));
             }
             return;
         }
@@ -101,7 +130,7 @@ impl Core {
             return;
         }
         if queue.is_refusing() {
-            if let Err(error) = self.resume() {
+            if let Err(error) = self.resume(&self.cancel) {
                 self.job_failed(Job::Flush, "resuming writes", &error, true);
                 return;
             }
@@ -114,13 +143,29 @@ impl Core {
         }
     }
 
-    /// After a failure that stopped writes: a new log, everything in memory into tables, a MANIFEST that is known to be
-    /// whole; then writes go on.
-    pub(super) fn resume(self: &Arc<Self>) -> Result<()> {
+    /// After a failure that stopped writes: a MANIFEST that is known to be whole, a new log, everything in memory into
+    /// tables; then writes go on.
+    ///
+    /// The failed log may hold batches whose writers were told that nobody knows, or end in a half of one. No later
+    /// recovery may read it beside newer logs: one edit makes all families' tables durable together and says that
+    /// nothing before the new log is needed.
+    pub(super) fn resume(self: &Arc<Self>, cancel: &CancelToken) -> Result<()> {
         let queue = self.writes()?;
+        let _one_at_a_time = self.flushing.lock();
         self.versions.recover_manifest()?;
-        queue.seal_for_resume()?;
-        self.flush_full_memtables()?;
+        let log_number = queue.seal_for_resume()?;
+        let families = self.all_families();
+        let job = |family: &Arc<Family>| FlushJob::pick(&family.state).map(|job| (Arc::clone(family), job));
+        let jobs: Vec<_> = families.iter().filter_map(job).collect();
+        let is_flushed = |id| jobs.iter().any(|(_, job)| job.family() == id);
+        let mut further: Vec<_> = families
+            .iter()
+            .map(|family| family.state.id())
+            .filter(|id| !is_flushed(*id))
+            .map(|family| VersionEdit { family, log_number: Some(log_number), ..VersionEdit::default() })
+            .collect();
+        further.push(VersionEdit { min_log_to_keep: Some(log_number), ..VersionEdit::default() });
+        self.run_flushes(jobs, further, cancel)?;
         self.errors.succeeded(Job::Flush);
         queue.resume();
         self.log(LogLevel::Info, || "writes go on".to_owned());
@@ -134,7 +179,11 @@ impl Core {
 
     pub(super) fn flush_full_memtables_with(self: &Arc<Self>, cancel: &CancelToken) -> Result<()> {
         let _one_at_a_time = self.flushing.lock();
+        let queue = self.writes()?;
         loop {
+            // Looked at under the lock, which `close` waits for.
+            cancel.check()?;
+            queue.refusal()?;
             let families = self.all_families();
             let mut jobs: Vec<_> = families
                 .iter()
@@ -146,41 +195,43 @@ impl Core {
             if !self.options.atomic_flush {
                 jobs.truncate(1);
             }
-            self.run_flushes(jobs, families.len() > 1, cancel)?;
+            let largest = jobs.iter().map(|(_, job)| job.largest_sequence()).max().unwrap_or_default();
+            if self.visible.load(Ordering::Acquire) < largest.0 {
+                return Err(Error::new(ErrorKind::Internal, "a full memtable has writes that are not visible yet"));
+            }
+            if families.len() > 1 {
+                // A power loss must not keep one family's part of a batch in a table and lose another's in a log.
+                let through = jobs.iter().map(|(_, job)| job.log_number()).max().unwrap_or_default();
+                queue.sync_wals_below(through)?;
+            }
+            self.run_flushes(jobs, Vec::new(), cancel)?;
         }
         Ok(())
     }
 
+    /// Runs flushes, and makes them and `further` durable in one step.
     #[track_caller]
     fn run_flushes(
         self: &Arc<Self>,
         jobs: Vec<(Arc<Family>, FlushJob)>,
-        has_many_families: bool,
+        further: Vec<VersionEdit>,
         cancel: &CancelToken,
     ) -> Result<()> {
         let queue = self.writes()?;
-        let largest = jobs.iter().map(|(_, job)| job.largest_sequence()).max().unwrap_or_default();
-        if self.visible.load(Ordering::Acquire) < largest.0 && !queue.is_refusing() {
-            return Err(Error::new(ErrorKind::Internal, "a full memtable has writes that are not visible yet"));
-        }
-        if has_many_families {
-            // A power loss must not keep one family's part of a batch in a table and lose another's in a log.
-            let through = jobs.iter().map(|(_, job)| job.log_number()).max().unwrap_or_default();
-            if !queue.is_refusing() {
-                queue.sync_wals_below(through)?;
-            }
-        }
         let frozen = self.pins.freeze(&self.visible);
         let mut outputs = Vec::new();
-        let mut context = None;
         for (family, job) in jobs {
             let _pin = self.pins.claim(job_pin(job.family(), family.state.load_full().number, "flush"));
-            let own = self.flush_context(&family);
-            outputs.push(job.run(&own, &frozen, cancel)?);
-            context = Some((own, family));
+            match job.run(&self.flush_context(&family), &frozen, cancel) {
+                Ok(output) => outputs.push(output),
+                Err(error) => {
+                    flush::discard(&*self.fs, &self.versions, &outputs);
+                    return Err(error);
+                }
+            }
         }
-        let Some((context, _)) = context else { return Ok(()) };
-        let outputs = flush::install(&context, outputs)?;
+        let last_sequence = frozen.sequences.last().copied();
+        let outputs = flush::install(&*self.fs, &self.versions, outputs, further, last_sequence)?;
         self.errors.succeeded(Job::Flush);
         for output in &outputs {
             self.statistics.add(Ticker::FlushWriteBytes, output.bytes);
@@ -307,9 +358,12 @@ impl Core {
             Ok(()) => self.schedule_compaction(family),
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
             Err(error) => {
-                let stops_writes = self.versions.recover_manifest().is_err() || self.errors.fatal().is_some();
-                if stops_writes && let Some(queue) = &self.queue {
+                let mut stops_writes = self.settle_manifest(&error);
+                if self.errors.fatal().is_some()
+                    && let Some(queue) = &self.queue
+                {
                     queue.stop_writes(&error);
+                    stops_writes = true;
                 }
                 self.job_failed(Job::Compaction, "a compaction", &error, stops_writes);
             }
@@ -374,11 +428,15 @@ impl Core {
         self.flush_families(&[family.state.id()])?;
         let result = {
             let _one_at_a_time = family.compacting.lock();
+            // Looked at under the lock, which `close` waits for.
+            self.check_open()?;
             let version = Arc::clone(&family.state.load_full().version);
             match picker::pick_manual(&version, &family.levels(), begin, end) {
                 Manual::Nothing => Ok(()),
                 Manual::Busy => Err(busy(&version)),
-                Manual::Picked(picked) => self.run_compaction(family, picked),
+                Manual::Picked(picked) => {
+                    self.run_compaction(family, picked).inspect_err(|error| self.edit_failed("a compaction", error))
+                }
             }
         };
         self.schedule_compaction(family);

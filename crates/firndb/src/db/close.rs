@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::error::{ErrorKind, Result};
+use crate::clock::CancelToken;
+use crate::error::Result;
 use crate::metrics::LogLevel;
+use crate::options::BackgroundMode;
 use crate::sync::Arc;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{Ordering, fence};
 
 use super::Db;
 use super::core::Core;
@@ -19,7 +21,7 @@ pub enum CloseMode {
     Refuse,
     /// Waits until they are gone.
     Wait,
-    /// Ousts them: their next step fails with [`ErrorKind::PinEvicted`].
+    /// Ousts them: their next step fails with [`ErrorKind::PinEvicted`](crate::ErrorKind::PinEvicted).
     Oust,
 }
 
@@ -28,8 +30,8 @@ impl Db {
     /// directory free. Closing twice is harmless. Other handles then fail with `Closed`.
     ///
     /// # Errors
-    /// `Busy`, naming the holders, if iterators or snapshots are open: nothing is closed then. `Io` if the last flush
-    /// failed: the database is closed, and the log still has what was written to it.
+    /// `Busy`, naming the holders, if iterators or snapshots are open: nothing is closed then. `Io` or `NoSpace` if the
+    /// last flush failed: the database is closed, and the log still has what was written to it.
     pub fn close(&self) -> Result<()> {
         self.close_with(CloseMode::Refuse)
     }
@@ -54,6 +56,8 @@ impl Db {
     pub fn close_with(&self, mode: CloseMode) -> Result<()> {
         let core = self.core();
         if core.is_closed.load(Ordering::Acquire) {
+            // Another call may be at it: whoever hears of the end may open the directory again.
+            drop(core.changing.lock());
             return Ok(());
         }
         match mode {
@@ -67,13 +71,13 @@ impl Db {
         }
         let result = core.shut_down();
         if mode == CloseMode::Oust {
-            // Those that were made while the database was closing.
+            // Those that were made while the door was closing. Readers that were ousted read no more: who opens the
+            // directory next may do as they like.
             core.pins.oust_all();
+            core.let_go();
+        } else {
+            core.let_go_after_readers();
         }
-        core.janitor.drain();
-        core.janitor.stop();
-        // Readers that were ousted read no more; who opens the directory next may do as they like.
-        drop(core.lock.lock().take());
         result
     }
 }
@@ -84,35 +88,45 @@ impl Core {
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        // Pairs with the fence in `view`: a reader either sees the mark, or has its pin where we look for it later.
+        fence(Ordering::SeqCst);
         self.cancel.cancel();
         self.scheduler.shutdown();
+        // Calls of users that are still at work: families that come and go, compactions, flushes. Those that begin now see
+        // the mark under the same locks.
+        let _no_change = self.changing.lock();
+        self.all_families().iter().for_each(|family| drop(family.compacting.lock()));
         let Some(queue) = &self.queue else { return Ok(()) };
         let flushed = self.flush_at_end();
         let closed = queue.close();
-        match flushed {
-            Err(error) if error.kind() != ErrorKind::ReadOnly => Err(error),
-            // Writes had stopped before, and whoever wrote was told; the log has what it has.
-            _ => closed,
-        }
+        self.versions.close();
+        flushed.and(closed)
     }
 
     fn flush_at_end(self: &Arc<Self>) -> Result<()> {
+        // The token ended the background's jobs; this flush is the close's own.
+        let cancel = CancelToken::default();
         let queue = self.writes()?;
+        if let Some(error) = self.errors.fatal() {
+            // Nothing more is to be written, whoever asks.
+            return Err(error);
+        }
+        if queue.is_refusing() {
+            // Writes that are in no log, or in one that failed, have this last chance.
+            return self.resume(&cancel);
+        }
         let families: Vec<_> = match self.options.avoid_flush_during_shutdown {
             // Writes that are in no log would be lost.
             true => queue.unlogged_families()?,
             false => self.all_families().iter().map(|family| family.state.id()).collect(),
         };
-        if !families.is_empty() {
-            queue.switch_memtables(&families)?;
-            self.flush_at_end_now()?;
+        if families.is_empty() {
+            // One that is running has to end first.
+            drop(self.flushing.lock());
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn flush_at_end_now(self: &Arc<Self>) -> Result<()> {
-        // The token ended the background's jobs; this flush is the close's own.
-        self.flush_full_memtables_with(&crate::clock::CancelToken::default())
+        queue.switch_memtables(&families)?;
+        self.flush_full_memtables_with(&cancel)
     }
 
     /// The last handle is gone. Nobody is left to hear of an error but the logger.
@@ -120,13 +134,22 @@ impl Core {
         if let Err(error) = self.shut_down() {
             self.log(LogLevel::Error, || format!("closing failed: {error}"));
         }
-        if self.pins.count() == 0 {
-            self.janitor.drain();
-            self.janitor.stop();
-            drop(self.lock.lock().take());
-        } else {
+        self.let_go_after_readers();
+    }
+
+    fn let_go_after_readers(&self) {
+        match self.pins.count() {
+            0 => self.let_go(),
             // The janitor lives on until the last reader is gone, and the lock with it.
-            self.janitor.retire();
+            _ if self.options.background == BackgroundMode::Threads => self.janitor.retire(),
+            // Without threads there is nobody but the readers themselves: their registry goes with the last of them.
+            _ => self.pins.keep(Arc::clone(&self.lock)),
         }
+    }
+
+    fn let_go(&self) {
+        self.janitor.drain();
+        self.janitor.stop();
+        drop(self.lock.lock().take());
     }
 }

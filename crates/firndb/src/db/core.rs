@@ -85,7 +85,7 @@ impl Family {
     }
 }
 
-/// See the module's text. Lock order: `flushing`, a family's `compacting`, `families`; none is held across a user's
+/// See the module's text. Lock order: `changing`, a family's `compacting`, `flushing`, `families`; none is held across a user's
 /// callback.
 pub(super) struct Core {
     pub(super) dir: PathBuf,
@@ -105,6 +105,8 @@ pub(super) struct Core {
     pub(super) errors: ErrorState,
     pub(super) cancel: CancelToken,
     pub(super) families: Mutex<BTreeMap<ColumnFamilyId, Arc<Family>>>,
+    /// One family comes or goes at a time.
+    pub(super) changing: Mutex<()>,
     /// One flush at a time.
     pub(super) flushing: Mutex<()>,
     pub(super) is_flush_scheduled: AtomicBool,

@@ -56,7 +56,6 @@ impl Db {
     /// # Errors
     /// As [`Db::create_column_family`].
     pub fn create_column_family_with(&self, name: &str, options: FamilyOptions) -> Result<ColumnFamily> {
-        self.core().check_open()?;
         let family = self.core().create_family(name, options)?;
         Ok(self.default.sibling(family))
     }
@@ -66,12 +65,7 @@ impl Db {
     /// # Errors
     /// `NoSuchColumnFamily`; `InvalidArgument` for the default family.
     pub fn drop_column_family(&self, name: &str) -> Result<()> {
-        let core = self.core();
-        core.check_open()?;
-        let family = core
-            .family_by_name(name)
-            .ok_or_else(|| Error::new(ErrorKind::NoSuchColumnFamily, format!("there is no column family {name:?}")))?;
-        core.drop_family(&family)
+        self.core().drop_family(name)
     }
 }
 
@@ -84,11 +78,14 @@ impl Core {
         if name.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "a column family needs a name"));
         }
+        let _one_at_a_time = self.changing.lock();
+        // Looked at under the lock, which `close` waits for.
+        self.check_open()?;
         let queue = self.writes()?;
         let log_number = queue.exclusive(|_, commit| Ok(commit.log_number()))?;
         let order = options.key_order.clone();
         let mut made = None;
-        self.versions.create_family(name, order, log_number, |snapshot| {
+        let created = self.versions.create_family(name, order, log_number, |snapshot| {
             let memtable = MemTable::new(
                 u64::from(snapshot.id.0) << 32,
                 snapshot.order.clone(),
@@ -100,7 +97,8 @@ impl Core {
             let state =
                 FamilyState::new(config, memtable, Arc::clone(&snapshot.version), Arc::clone(&self.janitor.graveyard));
             made = Some(Family::new(state, options.clone()));
-        })?;
+        });
+        created.inspect_err(|error| self.edit_failed("making a column family", error))?;
         let family = made.ok_or_else(|| Error::new(ErrorKind::Internal, "the family was made and is not there"))?;
         self.families.lock().insert(family.state.id(), Arc::clone(&family));
         queue.add_family(Arc::clone(&family.state), options.write_buffer_size, family.stall())?;
@@ -108,16 +106,24 @@ impl Core {
         Ok(family)
     }
 
-    pub(super) fn drop_family(self: &Arc<Self>, family: &Arc<Family>) -> Result<()> {
+    fn drop_family(self: &Arc<Self>, name: &str) -> Result<()> {
+        let _one_at_a_time = self.changing.lock();
+        // Looked at under the lock, which `close` waits for.
+        self.check_open()?;
+        let family = self
+            .family_by_name(name)
+            .ok_or_else(|| Error::new(ErrorKind::NoSuchColumnFamily, format!("there is no column family {name:?}")))?;
         let id = family.state.id();
         if id == ColumnFamilyId::DEFAULT {
             return Err(Error::new(ErrorKind::InvalidArgument, "the default column family cannot be dropped"));
         }
         let queue = self.writes()?;
-        // No flush may be writing its tables, and no compaction, while it goes.
-        let _no_flush = self.flushing.lock();
+        // No compaction may be writing its tables, and no flush, while it goes. Flushes of all families wait for us: last.
         let _no_compaction = family.compacting.lock();
-        let version = self.versions.drop_family(id, || family.state.mark_dropped())?;
+        let _no_flush = self.flushing.lock();
+        let dropped = self.versions.drop_family(id, || family.state.mark_dropped());
+        // A drop that a crash might bring out after all must not find writes that were acknowledged meanwhile.
+        let version = dropped.inspect_err(|error| self.edit_failed("dropping a column family", error))?;
         queue.remove_family(id)?;
         self.families.lock().remove(&id);
         self.obsolete_tables(version.files().map(|(_, file)| (file.number(), file.meta.size)));

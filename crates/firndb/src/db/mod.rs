@@ -217,7 +217,7 @@ impl Db {
     }
 
     /// Runs one step of background work in [`BackgroundMode::Manual`](crate::BackgroundMode::Manual); false if there was
-    /// none.
+    /// none. Work that failed is tried again by a step once its time has come on the clock.
     pub fn run_background_step(&self) -> bool {
         let core = self.core();
         core.retry_if_due();

@@ -229,7 +229,6 @@ fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recove
     let frozen = FrozenSnapshots { sequences: vec![parts.replayed.last_sequence], keeps_everything: false };
     let mut outputs = Vec::new();
     let mut empty = Vec::new();
-    let mut context = None;
     for (index, family) in parts.families.values().enumerate() {
         let memtable_id = parts.next_memtable_id + index as u64;
         let memtable = MemTable::new(
@@ -257,18 +256,12 @@ fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recove
             table: family.table(),
         };
         if let Some(job) = FlushJob::pick(&family.state) {
+            // What a failure leaves behind here is an orphan of the next open.
             outputs.push(job.run(&own, &frozen, &CancelToken::default())?);
         }
-        context = Some(own);
     }
     let last_sequence = parts.replayed.last_sequence.max(recovered.last_sequence);
-    if let Some(first) = empty.first_mut() {
-        first.last_sequence = Some(last_sequence);
-    }
-    match context {
-        Some(context) => flush::install_with(&context, outputs, empty, Some(last_sequence)).map(drop),
-        None => parts.versions.log_and_apply(empty, |_| {}),
-    }
+    flush::install(&*options.fs, &parts.versions, outputs, empty, Some(last_sequence)).map(drop)
 }
 
 /// Starts what runs: OPTIONS, janitor, queue, background.
@@ -334,6 +327,7 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
             errors: ErrorState::default(),
             cancel: CancelToken::default(),
             families: Mutex::new(parts.families.clone()),
+            changing: Mutex::new(()),
             flushing: Mutex::new(()),
             is_flush_scheduled: AtomicBool::new(false),
             retry_at_us: AtomicU64::new(0),
@@ -402,20 +396,18 @@ fn janitor(
         statistics: Arc::clone(&parts.statistics),
         listeners: options.listeners.clone(),
         logger: options.logger.clone(),
-        is_needed: Box::new(move |kind, number| {
-            // The lock lives as long as the janitor: readers that outlive the database keep others out.
-            let _held = &lock;
-            match kind {
-                FileKind::Table => {
-                    versions.is_protected(number) || versions.live_versions().iter().any(|v| v.contains(number))
-                }
-                FileKind::Manifest => versions.is_manifest_needed(number),
-                _ => false,
+        is_needed: Box::new(move |kind, number| match kind {
+            FileKind::Table => {
+                versions.is_protected(number) || versions.live_versions().iter().any(|v| v.contains(number))
             }
+            FileKind::Manifest => versions.is_manifest_needed(number),
+            _ => false,
         }),
         // The reader lives in the file, and the file in the versions that name it.
         forget_table: Box::new(|_| {}),
         on_tick,
+        // Readers that outlive the database keep others out.
+        on_end: Box::new(move || drop(lock.lock().take())),
     };
     Janitor::new(config, seed)
 }
@@ -505,6 +497,7 @@ fn try_open_read_only(dir: &Path, options: &Options) -> Result<Opened> {
         errors: ErrorState::default(),
         cancel: CancelToken::default(),
         families: Mutex::new(parts.families.clone()),
+        changing: Mutex::new(()),
         flushing: Mutex::new(()),
         is_flush_scheduled: AtomicBool::new(false),
         retry_at_us: AtomicU64::new(0),

@@ -11,7 +11,7 @@ use crate::read::slice::Slice;
 use crate::read::view::{Hold, View, for_get, settled, table_options, visible_sequence};
 use crate::superversion::{PinGuard, PinKind, PinSpec, Snapshot, SuperVersion};
 use crate::sync::Arc;
-use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::table::reader::TableReadOptions;
 
 use super::core::{Core, Family};
@@ -93,7 +93,6 @@ impl Core {
     #[track_caller]
     pub(super) fn view(&self, family: &Family, options: &ReadOptions) -> Result<View> {
         let site = Location::caller();
-        self.check_open()?;
         if let Some(snapshot) = &options.snapshot {
             snapshot.check_ousted()?;
         }
@@ -106,6 +105,9 @@ impl Core {
             sequence: SequenceNumber::ZERO,
             super_version: 0,
         });
+        // Pairs with the fence in `shut_down`: see there. A reader that missed the mark is waited for.
+        fence(Ordering::SeqCst);
+        self.check_open()?;
         let (view, sequence) = match &options.snapshot {
             Some(snapshot) => (family.state.load_full(), snapshot.sequence()),
             None => settled(

@@ -232,20 +232,25 @@ fn remove(fs: &dyn Fs, path: &std::path::Path) {
     let _ = fs.remove_file(path);
 }
 
-/// Makes flushes durable, all of them or none, and publishes the views.
+/// Removes the files of flushes that are not installed, but for those that MANIFEST may name.
+pub(crate) fn discard(fs: &dyn Fs, versions: &VersionSet, outputs: &[FlushOutput]) {
+    for output in outputs {
+        if let (Some(path), Some(number)) = (&output.path, output.file)
+            && !versions.is_in_limbo(number)
+        {
+            remove(fs, path);
+        }
+    }
+}
+
+/// Makes flushes durable, all of them or none, with `further` edits in the same step and the last sequence number that
+/// it makes durable, and publishes the views.
 ///
 /// # Errors
 /// Those of the MANIFEST. If it is known that nothing was written the files are removed; if not, they stay.
-pub(crate) fn install(context: &FlushContext, outputs: Vec<FlushOutput>) -> Result<Vec<FlushOutput>> {
-    install_with(context, outputs, Vec::new(), None)
-}
-
-/// [`install`], with further edits in the same step and the last sequence number that it makes durable.
-///
-/// # Errors
-/// As [`install`].
-pub(crate) fn install_with(
-    context: &FlushContext,
+pub(crate) fn install(
+    fs: &dyn Fs,
+    versions: &VersionSet,
     outputs: Vec<FlushOutput>,
     further: Vec<VersionEdit>,
     last_sequence: Option<SequenceNumber>,
@@ -254,21 +259,15 @@ pub(crate) fn install_with(
     if let Some(first) = edits.first_mut() {
         first.last_sequence = last_sequence.max(first.last_sequence);
     }
-    let result = context.versions.log_and_apply(edits, |versions| {
+    let result = versions.log_and_apply(edits, |published| {
         for output in &outputs {
-            if let Some((_, version)) = versions.iter().find(|(id, _)| *id == output.family.id()) {
+            if let Some((_, version)) = published.iter().find(|(id, _)| *id == output.family.id()) {
                 output.family.install_flush(&output.flushed, Arc::clone(version));
             }
         }
     });
     if let Err(error) = result {
-        for output in outputs {
-            if let (Some(path), Some(number)) = (&output.path, output.file)
-                && !context.versions.is_in_limbo(number)
-            {
-                remove(&*context.fs, path);
-            }
-        }
+        discard(fs, versions, &outputs);
         return Err(error);
     }
     Ok(outputs)

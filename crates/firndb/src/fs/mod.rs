@@ -130,10 +130,13 @@ pub trait Fs: Send + Sync + Debug + 'static {
     /// Makes `path` hold `bytes`, atomically and durably: a temporary file, synced, renamed, the directory synced.
     fn write_atomically(&self, path: &Path, temp: &Path, bytes: &[u8]) -> Result<()> {
         let file = self.create(temp, CreateMode::Truncate)?;
-        file.append(bytes)?;
-        file.sync_data()?;
+        let written = file.append(bytes).and_then(|()| file.sync_data());
         drop(file);
-        self.rename(temp, path)?;
+        if let Err(error) = written.and_then(|()| self.rename(temp, path)) {
+            // The failure is what counts; a temporary file that stays is found at the next open.
+            let _ = self.remove_file(temp);
+            return Err(error);
+        }
         self.sync_dir(path.parent().unwrap_or_else(|| Path::new(".")))
     }
 }

@@ -7,6 +7,7 @@
 //! Invariants: (1) a slot is written by the owner of its bit alone. (2) Its words are whole while its state is odd and
 //! the same before and after reading them. (3) Dropping a guard does nothing that takes longer with more data.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -251,6 +252,8 @@ pub(crate) struct PinRegistry {
     wake: Arc<Wake>,
     /// Set once anyone was ousted: readers look at it with every step, and at their own mark only then.
     ousting: Arc<AtomicBool>,
+    /// What lives until the last pin goes, though the database is gone.
+    kept: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl PinRegistry {
@@ -270,6 +273,7 @@ impl PinRegistry {
             now_ms: AtomicU64::new(0),
             wake,
             ousting: Arc::new(AtomicBool::new(false)),
+            kept: Mutex::new(None),
         })
     }
 
@@ -383,6 +387,11 @@ impl PinRegistry {
             slot.oust();
         });
         self.ousting.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps `what` for as long as there is a pin, when everyone else is gone.
+    pub(crate) fn keep(&self, what: impl Any + Send) {
+        *self.kept.lock() = Some(Box::new(what));
     }
 
     /// Set once anyone was ousted.

@@ -137,6 +137,8 @@ pub(crate) struct JanitorConfig {
     pub(crate) forget_table: Box<dyn Fn(FileNumber) + Send + Sync>,
     /// Called at the end of every step of the janitor's thread, a few times a second at most.
     pub(crate) on_tick: Box<dyn Fn() + Send + Sync>,
+    /// Called when a retired janitor has seen the last reader go.
+    pub(crate) on_end: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -232,6 +234,7 @@ impl Janitor {
             // Acquire pairs with the Release in `retire`: what was buried before is seen in the graveyard.
             if self.is_retired.load(Ordering::Acquire) && !self.is_held() {
                 self.drain();
+                (self.config.on_end)();
                 return;
             }
         }

@@ -72,6 +72,7 @@ fn janitor(fs: &MemoryFs, needed: &Arc<Mutex<Vec<u64>>>, seed: JanitorSeed) -> (
         is_needed: Box::new(move |_, number| needed.lock().contains(&number.0)),
         forget_table: Box::new(|_| {}),
         on_tick: Box::new(|| {}),
+        on_end: Box::new(|| {}),
     };
     (Janitor::new(config, seed), clock)
 }

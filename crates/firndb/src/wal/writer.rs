@@ -74,6 +74,11 @@ impl LogWriter {
         self.failure.get_or_insert(error);
     }
 
+    /// True if it is never appended to again.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     fn check(&self) -> Result<()> {
         match &self.failure {
             None => Ok(()),

@@ -76,6 +76,8 @@ struct Family {
     stall_state: StallState,
     /// The active memtable has writes that are in no log.
     has_unlogged: bool,
+    /// A memtable before it had.
+    had_unlogged: bool,
 }
 
 /// What only the leader touches.
@@ -244,7 +246,7 @@ impl Commit {
                 config.clock.unix_seconds(),
             );
             family.memtable = Arc::clone(&memtable);
-            family.has_unlogged = false;
+            family.had_unlogged |= std::mem::take(&mut family.has_unlogged);
             if is_empty {
                 family.state.replace_empty_memtable(memtable);
             } else {
@@ -326,6 +328,7 @@ impl WriteQueue {
                 stall,
                 stall_state,
                 has_unlogged: false,
+                had_unlogged: false,
             });
             Ok(())
         })
@@ -595,7 +598,16 @@ impl WriteQueue {
             for batch in unlogged {
                 self.mark_unlogged(commit, batch)?;
             }
-            self.log_outcome(commit, outcome, strongest)
+            self.log_outcome(commit, outcome, strongest).map_err(|error| {
+                match members.len() + usize::from(own_first.is_some()) {
+                1 => error,
+                // Of several records, those before the one that did not fit may have arrived whole.
+                _ => error.because(
+                    ErrorKind::DurabilityUnknown,
+                    "the write-ahead log could not be written; the batch was not applied, and may or may not survive",
+                ),
+            }
+            })
         })();
         let applied = logged.and_then(|()| self.apply_group(commit, batch, own_first, &mut members, &firsts));
         if applied.is_ok() {
@@ -725,7 +737,8 @@ impl WriteQueue {
     /// The families that hold writes which are in no log.
     pub(crate) fn unlogged_families(&self) -> Result<Vec<ColumnFamilyId>> {
         self.exclusive(|_, commit| {
-            let unlogged = commit.families.iter().filter(|family| family.has_unlogged);
+            let waits = |family: &&Family| family.had_unlogged && !family.state.load_full().immutables.is_empty();
+            let unlogged = commit.families.iter().filter(|family| family.has_unlogged || waits(family));
             Ok(unlogged.map(|family| family.state.id()).collect())
         })
     }
@@ -850,7 +863,7 @@ impl WriteQueue {
 
     /// The error with which writes are refused, if they are.
     #[inline]
-    fn refusal(&self) -> Result<()> {
+    pub(crate) fn refusal(&self) -> Result<()> {
         match self.has_obstacle.load(Ordering::Acquire) {
             false => Ok(()),
             true => self.obstacle.lock().refusal.clone().map_or(Ok(()), Err),
@@ -872,13 +885,16 @@ impl WriteQueue {
 
     /// The database is being closed: later writes fail with `Closed`; what is buffered goes to the log.
     pub(crate) fn close(&self) -> Result<()> {
-        let flushed = self.exclusive(|queue, commit| match queue.refusal() {
-            Ok(()) => commit.wals.hand_over(),
-            // The log failed before: there is nothing more to be had from it.
-            Err(_) => Ok(()),
-        });
-        self.refuse(Error::new(ErrorKind::Closed, "the database is closed"));
-        flushed
+        self.exclusive(|queue, commit| {
+            let flushed = match queue.refusal() {
+                Ok(()) => commit.wals.hand_over(),
+                // The log failed before: there is nothing more to be had from it.
+                Err(_) => Ok(()),
+            };
+            // Before the next in line writes: it would write to a log that is no longer ours.
+            queue.refuse(Error::new(ErrorKind::Closed, "the database is closed"));
+            flushed
+        })
     }
 
     /// True if writes are refused.
@@ -892,13 +908,16 @@ impl WriteQueue {
     }
 
     /// Makes every memtable immutable although writes are refused, so that a failed log is no longer needed; the log
-    /// itself is not touched. Returns the families to flush.
-    pub(crate) fn seal_for_resume(&self) -> Result<Vec<ColumnFamilyId>> {
+    /// itself is not touched. Returns the number of the new log. A log that was made by an earlier try is used again.
+    pub(crate) fn seal_for_resume(&self) -> Result<FileNumber> {
         self.exclusive(|queue, commit| {
-            commit.wals.abandon();
-            // Numbers of batches that failed may be in the abandoned log: they are never given again.
-            let all: Vec<_> = commit.families.iter().map(|family| family.state.id()).collect();
-            commit.switch(&queue.config, &all)
+            if !commit.wals.is_fresh() || commit.families.iter().any(|family| !family.memtable.is_empty()) {
+                commit.wals.abandon();
+                // Numbers of batches that failed may be in the abandoned log: they are never given again.
+                let all: Vec<_> = commit.families.iter().map(|family| family.state.id()).collect();
+                commit.switch(&queue.config, &all)?;
+            }
+            Ok(commit.wals.number())
         })
     }
 

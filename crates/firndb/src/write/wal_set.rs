@@ -61,19 +61,18 @@ impl WalSet {
 
     /// Begins a new log; its directory entry is durable on return.
     pub(super) fn switch(&mut self, number: FileNumber) -> Result<()> {
-        let file = self.fs.create(&self.dir.join(file_name::wal(number)), CreateMode::New)?;
-        self.fs.sync_dir(&self.dir)?;
-        if let Some(mut old) = self.current.take() {
-            // A log that failed has nothing left to hand over.
-            let flushed = old.flush_buffer();
+        self.hand_over()?;
+        let path = self.dir.join(file_name::wal(number));
+        let file = self.fs.create(&path, CreateMode::New)?;
+        if let Err(error) = self.fs.sync_dir(&self.dir) {
+            // Nothing was written to it, and the next try makes another.
+            let _ = self.fs.remove_file(&path);
+            return Err(error);
+        }
+        if let Some(old) = self.current.take() {
             self.older.push((self.number, old.size()));
             if self.has_unsynced {
                 self.unsynced.push((self.number, Arc::clone(old.file())));
-            }
-            if let Err(error) = flushed {
-                self.current = Some(old);
-                self.older.pop();
-                return Err(error);
             }
         }
         let mut log = LogWriter::new(file, None);
@@ -92,6 +91,11 @@ impl WalSet {
         }
         self.unsynced.clear();
         self.has_unsynced = false;
+    }
+
+    /// True if the current log is as it was made: empty, and whole.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.current.as_ref().is_some_and(|log| log.size() == 0 && !log.has_failed())
     }
 
     fn log(&mut self) -> Result<&mut LogWriter> {

@@ -245,11 +245,12 @@ impl Lab {
         self.files(".sst")
     }
 
-    #[expect(dead_code, reason = "the next module")]
+    pub(crate) fn size_of_table(&self, number: u64) -> u64 {
+        self.fs.file_size(&Path::new(DIR).join(format!("{number:06}.sst"))).expect("it is there")
+    }
+
     pub(crate) fn bytes_of_tables(&self) -> u64 {
-        let paths = self.fs.paths();
-        let tables = paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "sst"));
-        tables.map(|path| self.fs.file_size(path).expect("it is there")).sum()
+        self.tables().into_iter().map(|number| self.size_of_table(number)).sum()
     }
 
     /// Nothing is open: every checksum and count, and the directory against MANIFEST.

@@ -3,7 +3,9 @@
 //! The first three modules are the bug histories of other engines (their ids are those of the design's list of
 //! scenarios); the others hold the promises that readers, closing and background errors touch to their words.
 
+mod closing;
 mod lab;
 mod life;
 mod manifest;
+mod pins;
 mod views;

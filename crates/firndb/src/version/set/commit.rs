@@ -127,7 +127,17 @@ impl VersionSet {
         }
     }
 
+    /// No edit is written from now on; one that is being written ends first.
+    pub(crate) fn close(&self) {
+        let _manifest = self.manifest.lock();
+        // Relaxed: looked at under the same lock.
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
     fn check_writable(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
         match self.is_read_only {
             true => Err(Error::new(ErrorKind::ReadOnly, "the database was opened read-only")),
             false => Ok(()),
@@ -279,7 +289,11 @@ impl VersionSet {
         }
         // From here on CURRENT may name the new one, whatever the rename reports.
         self.state.lock().candidates.insert(number);
-        fs.rename(&temp, &dir.join(file_name::CURRENT))?;
+        if let Err(error) = fs.rename(&temp, &dir.join(file_name::CURRENT)) {
+            // If it did happen there is no such name any more.
+            let _ = fs.remove_file(&temp);
+            return Err(error);
+        }
         fs.sync_dir(dir)?;
         manifest.stale.extend(self.settle(number));
         manifest.writer = Some(writer);

@@ -31,7 +31,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
 use crate::fs::Fs;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::wal::writer::LogWriter;
 
@@ -82,6 +82,8 @@ pub(crate) struct Recovered {
 pub(crate) struct VersionSet {
     config: VersionSetConfig,
     is_read_only: bool,
+    /// The database was closed: another may have the directory.
+    is_closed: AtomicBool,
     db_id: String,
     session_id: String,
     /// The number that the next file gets.
@@ -285,6 +287,7 @@ impl VersionSet {
             session_id: identity::new_session_id(&*config.clock),
             config,
             is_read_only,
+            is_closed: AtomicBool::new(false),
             db_id,
             next_file: AtomicU64::new(next),
             manifest: Mutex::new(ManifestLog { writer: None, stale }),
