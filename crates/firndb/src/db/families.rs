@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_name::FileKind;
 use crate::format::key::ColumnFamilyId;
 use crate::memtable::MemTable;
+use crate::metrics::LogLevel;
 use crate::options::FamilyOptions;
 use crate::superversion::{FamilyConfig, FamilyState};
 use crate::sync::Arc;
@@ -102,7 +103,15 @@ impl Core {
         let family = made.ok_or_else(|| Error::new(ErrorKind::Internal, "the family was made and is not there"))?;
         self.families.lock().insert(family.state.id(), Arc::clone(&family));
         queue.add_family(Arc::clone(&family.state), options.write_buffer_size, family.stall())?;
-        self.write_options()?;
+        if let Err(error) = self.write_options() {
+            // Whoever is told of a failure finds things as they were, and may try again.
+            if let Err(second) = self.remove_family(&family) {
+                self.log(LogLevel::Error, || {
+                    format!("column family {name:?} stays, though making it failed: {second}")
+                });
+            }
+            return Err(error);
+        }
         Ok(family)
     }
 
@@ -113,10 +122,15 @@ impl Core {
         let family = self
             .family_by_name(name)
             .ok_or_else(|| Error::new(ErrorKind::NoSuchColumnFamily, format!("there is no column family {name:?}")))?;
-        let id = family.state.id();
-        if id == ColumnFamilyId::DEFAULT {
+        if family.state.id() == ColumnFamilyId::DEFAULT {
             return Err(Error::new(ErrorKind::InvalidArgument, "the default column family cannot be dropped"));
         }
+        self.remove_family(&family)?;
+        self.write_options()
+    }
+
+    fn remove_family(self: &Arc<Self>, family: &Arc<Family>) -> Result<()> {
+        let id = family.state.id();
         let queue = self.writes()?;
         // No compaction may be writing its tables, and no flush, while it goes. Flushes of all families wait for us: last.
         let _no_compaction = family.compacting.lock();
@@ -130,7 +144,7 @@ impl Core {
         for (number, bytes) in queue.release_wals()? {
             self.janitor.obsolete(FileKind::Wal, number, bytes);
         }
-        self.write_options()
+        Ok(())
     }
 
     /// Brings the OPTIONS file up to date.

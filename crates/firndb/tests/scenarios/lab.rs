@@ -222,6 +222,7 @@ impl Lab {
     /// The disk after a power loss now, with the same options.
     pub(crate) fn crash(&self, policy: CrashPolicy, seed: u64) -> Lab {
         let mut lab = Lab::on(self.fs.crash_image(&policy, seed));
+        lab.fs.set_capacity(None);
         let fs = Arc::clone(&lab.options.fs);
         let clock = Arc::clone(&lab.clock);
         let logger = lab.options.logger.clone();

@@ -4,8 +4,11 @@
 //! scenarios); the others hold the promises that readers, closing and background errors touch to their words.
 
 mod closing;
+mod errors;
+mod failed_changes;
 mod lab;
 mod life;
 mod manifest;
 mod pins;
+mod stress;
 mod views;

@@ -1,0 +1,257 @@
+//! Everybody at once: writers, readers of every kind, flushes, compactions, families that come and go. The sum over all
+//! accounts is the same in every view, and a batch over two families is in both or in neither.
+//!
+//! `FIRN_SECONDS` says for how long.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use firndb::{ColumnFamily, Db, ErrorKind, ReadOptions, Slice, WriteBatch, WriteOptions};
+
+use crate::lab::{Lab, Random};
+
+const ACCOUNTS: u64 = 64;
+const START: i64 = 1000;
+
+fn key(account: u64) -> String {
+    format!("account{account:04}")
+}
+
+fn amount(value: &[u8]) -> i64 {
+    // The rest is there to make the files larger.
+    i64::from_le_bytes(value[..8].try_into().expect("eight bytes"))
+}
+
+fn value(amount: i64, random: &mut Random) -> Vec<u8> {
+    let mut bytes = amount.to_le_bytes().to_vec();
+    bytes.resize(8 + random.below(120) as usize, 7);
+    bytes
+}
+
+fn seconds() -> u64 {
+    std::env::var("FIRN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+}
+
+/// The sum, and the number of accounts, of what a reader saw.
+fn sum(entries: impl Iterator<Item = firndb::Result<(Slice, Slice)>>) -> (i64, u64) {
+    entries.fold((0, 0), |(total, count), entry| {
+        let (_, value) = entry.expect("reads go well");
+        (total + amount(&value), count + 1)
+    })
+}
+
+const WHOLE: (i64, u64) = (START * ACCOUNTS as i64, ACCOUNTS);
+
+struct Stage<'a> {
+    db: &'a Db,
+    ledger: &'a ColumnFamily,
+    is_over: &'a AtomicBool,
+    looks: &'a AtomicU64,
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Stage<'_> {
+    fn until_over(&self, mut act: impl FnMut()) {
+        // Whoever panics ends the play for all, or the others would go on for ever.
+        let _end = End(self.is_over);
+        while !self.is_over.load(Ordering::Relaxed) {
+            act();
+            self.looks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Moves money between accounts of its own: accounts with the writer's remainder belong to it alone.
+    fn transfer(&self, writer: u64, writers: u64) {
+        let mut random = Random(writer);
+        let mut count = 0u64;
+        self.until_over(|| {
+            let mut own = || random.below(ACCOUNTS / writers) * writers + writer;
+            let (from, to) = (own(), own());
+            if from == to {
+                return;
+            }
+            let balance = |account| amount(&self.db.get(key(account)).expect("read").expect("never gone"));
+            let (rich, poor) = (balance(from), balance(to));
+            let moved = random.below(50) as i64;
+            count += 1;
+            let mut batch = WriteBatch::new();
+            batch.put(key(from), value(rich - moved, &mut random));
+            batch.put(key(to), value(poor + moved, &mut random));
+            // The same number in both families, always in one batch.
+            batch.put(format!("writer{writer}"), count.to_le_bytes());
+            batch.put_cf(self.ledger, format!("writer{writer}"), count.to_le_bytes());
+            let options = if count.is_multiple_of(50) { WriteOptions::synced() } else { WriteOptions::default() };
+            self.db.write_with(&mut batch, &options).expect("written");
+        });
+    }
+
+    fn check_views(&self, seed: u64) {
+        let mut random = Random(seed);
+        self.until_over(|| {
+            let accounts = || self.db.prefix("account").expect("it opens");
+            match random.below(6) {
+                0 => assert_eq!(sum(accounts()), WHOLE, "forwards"),
+                1 => assert_eq!(sum(accounts().rev()), WHOLE, "backwards"),
+                2 => {
+                    // From both ends, in any mixture, slowly.
+                    let mut iter = accounts();
+                    let mut total = (0, 0);
+                    while let Some(entry) = if random.below(2) == 0 { iter.next() } else { iter.next_back() } {
+                        total = (total.0 + amount(&entry.expect("read").1), total.1 + 1);
+                        if total.1 % 20 == 0 {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                    assert_eq!(total, WHOLE, "both ways");
+                }
+                3 => {
+                    let mut cursor = self.db.cursor(ReadOptions::default()).expect("it opens");
+                    let (mut there, mut back) = (0, 0);
+                    let mut valid = cursor.seek("account").expect("read");
+                    while valid && cursor.key().starts_with(b"account") {
+                        there += amount(cursor.value());
+                        valid = cursor.next().expect("read");
+                    }
+                    let mut valid = cursor.seek_for_prev("account9999").expect("read");
+                    while valid {
+                        back += amount(cursor.value());
+                        valid = cursor.prev().expect("read");
+                    }
+                    assert_eq!((there, back), (WHOLE.0, WHOLE.0), "a cursor turning round");
+                }
+                4 => {
+                    let keys: Vec<String> = (0..ACCOUNTS).map(key).collect();
+                    let values = self.db.multi_get(&keys);
+                    let total: i64 =
+                        values.iter().map(|v| amount(v.as_ref().expect("read").as_ref().expect("there"))).sum();
+                    assert_eq!(total, WHOLE.0, "all at once");
+                }
+                _ => self.check_snapshot(&mut random),
+            }
+        });
+    }
+
+    /// A snapshot gives the same answers for as long as it lives, in both families.
+    fn check_snapshot(&self, random: &mut Random) {
+        let options = ReadOptions { snapshot: Some(self.db.snapshot()), ..ReadOptions::default() };
+        let mut last = None;
+        for _ in 0..1 + random.below(4) {
+            let mut seen = Vec::new();
+            for writer in 0..2 {
+                let name = format!("writer{writer}");
+                let here = self.db.get_with(&name, &options).expect("read").map(|value| value.to_vec());
+                let there = self.ledger.get_with(&name, &options).expect("read").map(|value| value.to_vec());
+                assert_eq!(here, there, "half of a batch");
+                seen.push(here);
+            }
+            let range = "account".."accounu";
+            let iter = self.db.default_column_family().range_with(range, options.clone()).expect("it opens");
+            assert_eq!(sum(iter), WHOLE, "a snapshot");
+            let account = key(random.below(ACCOUNTS));
+            let first = self.db.get_with(&account, &options).expect("read").expect("there").to_vec();
+            std::thread::sleep(Duration::from_millis(random.below(20)));
+            let again = self.db.get_with(&account, &options).expect("read").expect("there").to_vec();
+            assert_eq!(first, again, "a view moved");
+            assert!(last.is_none_or(|last| last == seen), "a view moved");
+            last = Some(seen);
+        }
+    }
+
+    fn disturb(&self) {
+        let mut random = Random(99);
+        self.until_over(|| {
+            match random.below(4) {
+                0 => self.db.flush().expect("flushed"),
+                1 => self.ledger.flush().expect("flushed"),
+                2 => match self.db.compact_range(key(random.below(ACCOUNTS))..) {
+                    Err(error) if error.kind() != ErrorKind::Busy => panic!("{error}"),
+                    _ => {}
+                },
+                _ => match self.db.compact_range::<&[u8]>(..) {
+                    Err(error) if error.kind() != ErrorKind::Busy => panic!("{error}"),
+                    _ => {}
+                },
+            }
+            std::thread::sleep(Duration::from_millis(random.below(10)));
+        });
+    }
+
+    fn come_and_go(&self) {
+        let mut round = 0u64;
+        self.until_over(|| {
+            let name = format!("passing{}", round % 3);
+            round += 1;
+            let family = self.db.create_column_family(&name).expect("new");
+            let mut batch = WriteBatch::new();
+            for number in 0..50u64 {
+                batch.put_cf(&family, number.to_be_bytes(), vec![round as u8; 100]);
+            }
+            self.db.write(&mut batch).expect("written");
+            if round.is_multiple_of(2) {
+                family.flush().expect("flushed");
+            }
+            let iter = family.iter().expect("it opens");
+            self.db.drop_column_family(&name).expect("dropped");
+            let left = iter.map(|entry| entry.expect("readable to the end").1[0]).filter(|byte| *byte == round as u8);
+            assert_eq!(left.count(), 50, "a reader of a family that is gone");
+            std::thread::sleep(Duration::from_millis(5));
+        });
+    }
+}
+
+#[test]
+fn the_sum_is_the_same_in_every_view_while_everything_moves() {
+    let lab = Lab::with_threads().change(|options| {
+        options.family.write_buffer_size = 32 << 10;
+        options.family.max_write_buffer_number = 4;
+        options.family.level0_file_num_compaction_trigger = 2;
+        options.family.level0_slowdown_writes_trigger = 8;
+        options.family.level0_stop_writes_trigger = 12;
+        options.max_background_jobs = 3;
+        options.max_manifest_file_size = 20_000;
+        options.max_open_files = 16;
+    });
+    let db = lab.open();
+    let ledger = db.create_column_family("ledger").expect("new");
+    let mut batch = WriteBatch::new();
+    let mut random = Random(1);
+    for account in 0..ACCOUNTS {
+        batch.put(key(account), value(START, &mut random));
+    }
+    db.write(&mut batch).expect("written");
+    let (is_over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
+    let stage = Stage { db: &db, ledger: &ledger, is_over: &is_over, looks: &looks };
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let stage = &stage;
+        for writer in 0..2 {
+            scope.spawn(move || stage.transfer(writer, 2));
+        }
+        for seed in 0..2 {
+            scope.spawn(move || stage.check_views(seed));
+        }
+        scope.spawn(|| stage.disturb());
+        scope.spawn(|| stage.come_and_go());
+        while begin.elapsed() < Duration::from_secs(seconds()) && !is_over.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(looks.load(Ordering::Relaxed) > 50 * seconds(), "{looks:?} acts are too few to mean something");
+    assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE);
+    db.assert_no_pins().expect("none");
+    drop(ledger);
+    db.close().expect("nothing is open");
+    lab.assert_disk_is_manifest();
+    lab.verify();
+    let db = lab.open();
+    assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE, "opened again");
+    assert_eq!(db.column_families().len(), 2);
+}
