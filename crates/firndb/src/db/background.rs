@@ -23,6 +23,15 @@ use crate::write::StallInputs;
 
 use super::core::{Core, Family};
 
+/// Bytes that have to be free beyond what waits in memory before a full disk counts as one with room.
+const SPACE_RESERVE: u64 = 1 << 20;
+
+/// True if the disk had no room.
+fn is_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    error.kind() == ErrorKind::NoSpace || error.io().is_some_and(|io| matches!(io.kind, StorageFull | QuotaExceeded))
+}
+
 impl Core {
     /// Has full memtables flushed soon.
     pub(super) fn schedule_flush(self: &Arc<Self>) {
@@ -69,6 +78,8 @@ impl Core {
         let now = self.clock.monotonic_micros();
         let wait = self.errors.failed(job, error, self.options.background_retry, now);
         let at = now + wait.as_micros() as u64;
+        let free = if is_full(error) { self.fs.free_space(&self.dir).unwrap_or(u64::MAX) } else { u64::MAX };
+        self.free_when_full.store(free, Ordering::Relaxed);
         self.retry_at_us.store(at.max(1), Ordering::Release);
         self.log(LogLevel::Error, || format!("{what} failed, next try in {wait:?}: {error}"));
         let event = BackgroundErrorEvent { error: error.clone(), stops_writes };
@@ -99,7 +110,7 @@ impl Core {
     pub(super) fn retry_if_due(self: &Arc<Self>) {
         let at = self.retry_at_us.load(Ordering::Acquire);
         let now = self.clock.monotonic_micros();
-        if at == 0 || now < at || self.is_closed.load(Ordering::Relaxed) {
+        if at == 0 || (now < at && !self.has_space_again()) || self.is_closed.load(Ordering::Relaxed) {
             let refusal = self.queue.as_ref().and_then(|queue| queue.refusal_cause());
             if let (0, Some(error)) = (at, refusal)
                 && !self.is_closed.load(Ordering::Relaxed)
@@ -113,6 +124,7 @@ impl Core {
             return;
         }
         self.retry_at_us.store(0, Ordering::Release);
+        self.free_when_full.store(u64::MAX, Ordering::Relaxed);
         let core = Arc::downgrade(self);
         self.scheduler.submit(
             Priority::Flush,
@@ -122,6 +134,19 @@ impl Core {
                 }
             }),
         );
+    }
+
+    /// True if the disk was full, and has come to have room for what waits: nobody should wait for the next try then.
+    fn has_space_again(&self) -> bool {
+        let then = self.free_when_full.load(Ordering::Relaxed);
+        if then == u64::MAX {
+            return false;
+        }
+        let waiting = |family: &Arc<Family>| -> u64 {
+            family.state.load_full().memtables().map(|memtable| memtable.approximate_bytes() as u64).sum()
+        };
+        let needed: u64 = self.all_families().iter().map(waiting).sum();
+        self.fs.free_space(&self.dir).is_ok_and(|now| now >= then.saturating_add(needed).saturating_add(SPACE_RESERVE))
     }
 
     fn retry(self: &Arc<Self>) {
@@ -138,8 +163,11 @@ impl Core {
             self.flush_failed(&error);
             return;
         }
-        for family in self.all_families() {
-            self.schedule_compaction(&family);
+        let families = self.all_families();
+        let are_due = families.iter().filter(|family| self.schedule_compaction(family)).count();
+        if are_due == 0 {
+            // What failed is not wanted any more: its family went, or somebody did the work by hand.
+            self.errors.succeeded(Job::Compaction);
         }
     }
 
@@ -152,6 +180,8 @@ impl Core {
     pub(super) fn resume(self: &Arc<Self>, cancel: &CancelToken) -> Result<()> {
         let queue = self.writes()?;
         let _one_at_a_time = self.flushing.lock();
+        // Looked at under the lock, which `close` waits for.
+        cancel.check()?;
         self.versions.recover_manifest()?;
         let log_number = queue.seal_for_resume()?;
         let families = self.all_families();
@@ -315,17 +345,17 @@ impl Core {
         );
     }
 
-    /// Has a family compacted soon, if it needs it.
-    pub(super) fn schedule_compaction(self: &Arc<Self>, family: &Arc<Family>) {
+    /// Has a family compacted soon, if it needs it; says whether it does.
+    pub(super) fn schedule_compaction(self: &Arc<Self>, family: &Arc<Family>) -> bool {
         if self.queue.is_none() || !family.compacts_automatically() || family.state.is_dropped() {
-            return;
+            return false;
         }
         let view = family.state.load_full();
         let levels = family.levels();
         let targets = LevelTargets::of(&view.version, &levels);
         let is_due = picker::scores(&view.version, &levels, &targets).first().is_some_and(|(_, score)| *score >= 1.0);
         if !is_due || family.is_scheduled.swap(true, Ordering::AcqRel) {
-            return;
+            return is_due;
         }
         let (core, family) = (Arc::downgrade(self), Arc::clone(family));
         self.scheduler.submit(
@@ -337,6 +367,7 @@ impl Core {
                 }
             }),
         );
+        true
     }
 
     fn compact_in_background(self: &Arc<Self>, family: &Arc<Family>) {
@@ -355,7 +386,9 @@ impl Core {
             }
         };
         match result {
-            Ok(()) => self.schedule_compaction(family),
+            Ok(()) => {
+                self.schedule_compaction(family);
+            }
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
             Err(error) => {
                 let mut stops_writes = self.settle_manifest(&error);

@@ -112,6 +112,8 @@ pub(super) struct Core {
     pub(super) is_flush_scheduled: AtomicBool,
     /// When failed work is tried again, in microseconds on the clock; 0: nothing failed.
     pub(super) retry_at_us: AtomicU64,
+    /// If the last failure was a full disk: the bytes that were free then; else all ones.
+    pub(super) free_when_full: AtomicU64,
     pub(super) options_text: Mutex<OptionsText>,
     pub(super) report: RecoveryReport,
     pub(super) lock: LockHolder,

@@ -363,3 +363,42 @@ fn a_group_of_writers_whose_append_failed_half_way_is_told_that_nobody_knows() {
     let survivors = all(&after).len();
     assert!((3..7).contains(&survivors), "{survivors}");
 }
+
+#[test]
+fn writes_go_on_as_soon_as_there_is_space_however_long_the_wait_for_the_next_try() {
+    let mut lab = Lab::with_threads();
+    lab.options.background_retry = Duration::from_secs(30);
+    let db = lab.open();
+    db.create_column_family("side").expect("new");
+    let mut truth = Truth::default();
+    truth.writes(&db, 50);
+    lab.fs.set_capacity(Some(lab.fs.used_bytes() + 300));
+    while truth.write(&db, Durability::Os).is_ok() {}
+    eventually("a first try has failed", || db.health().next_try.is_some_and(|wait| wait > Duration::from_secs(20)));
+    lab.fs.set_capacity(None);
+    let begin = std::time::Instant::now();
+    eventually("writes go on", || db.health().state == HealthState::Healthy);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    truth.writes(&db, 10);
+    truth.check(&db, false, "healed");
+}
+
+#[test]
+fn work_that_failed_and_is_not_wanted_any_more_is_no_illness() {
+    let lab = Lab::new().change(|options| options.family.level0_file_num_compaction_trigger = 2);
+    let db = lab.open();
+    let family = db.create_column_family("side").expect("new");
+    lab.fs.inject(Fault::on(FsOp::Create, "*.sst", FaultEffect::NoSpace).skip(2).sticky());
+    for _ in 0..2 {
+        family.put("a", "b").expect("written");
+        family.flush().expect("flushed");
+    }
+    settle(&db);
+    assert_eq!(db.health().state, HealthState::Retrying);
+    lab.fs.clear_faults();
+    drop(family);
+    db.drop_column_family("side").expect("dropped");
+    lab.clock.advance(Duration::from_secs(61));
+    settle(&db);
+    assert_eq!(db.health().state, HealthState::Healthy);
+}

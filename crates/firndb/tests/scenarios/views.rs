@@ -1,11 +1,11 @@
-//! What readers see while everything moves beneath them: T1, T3, T5, T8, T32.
+//! What readers see while everything moves beneath them: T1 to T5, T8, T32.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use firndb::{CrashPolicy, Db, ErrorKind, Fault, FaultEffect, FsOp, ReadOptions, Snapshot};
 
-use crate::lab::{Lab, Map, all, collect, contents, entries_in_tables, fill, settle};
+use crate::lab::{Lab, Map, all, collect, contents, entries_in_tables, eventually, fill, settle};
 
 fn at(snapshot: &Snapshot) -> ReadOptions {
     ReadOptions { snapshot: Some(snapshot.clone()), ..ReadOptions::default() }
@@ -63,6 +63,107 @@ fn t1_a_key_that_is_always_there_is_found_by_every_get_and_iterator() {
         }
         is_over.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn t2_a_snapshot_taken_while_a_flush_or_compaction_has_just_begun_is_honoured() {
+    let lab = Lab::new();
+    let db = lab.open();
+    let taken: Arc<Mutex<Vec<(Snapshot, Map)>>> = Arc::default();
+    let (seen, inner) = (Arc::clone(&taken), db.clone());
+    lab.hook.set(move |op, path| {
+        // The job has its list and its inputs, and has read nothing yet.
+        if op == FsOp::Create && path.extension().is_some_and(|ending| ending == "sst") {
+            let view = (inner.snapshot(), all(&inner));
+            inner.put("k", format!("{} more", seen.lock().expect("whole").len())).expect("written");
+            inner.delete("key0001").expect("written");
+            seen.lock().expect("whole").push(view);
+        }
+    });
+    for round in 0..4 {
+        db.put("k", format!("round {round}")).expect("written");
+        fill(&db, 5, &format!("round {round}"));
+        db.flush().expect("flushed");
+        db.compact_range::<&[u8]>(..).expect("compacted");
+        settle(&db);
+    }
+    lab.hook.clear();
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    let taken = std::mem::take(&mut *taken.lock().expect("whole"));
+    assert!(taken.len() >= 8, "{} jobs", taken.len());
+    for (snapshot, expected) in &taken {
+        assert_eq!(&everything(&db, &at(snapshot)), expected);
+    }
+}
+
+#[test]
+fn t4_of_many_snapshots_of_one_moment_the_last_one_still_reads() {
+    let lab = Lab::new();
+    let db = lab.open();
+    let expected = fill(&db, 20, "first");
+    let mut snapshots: Vec<Snapshot> = (0..500).map(|_| db.snapshot()).collect();
+    fill(&db, 20, "second");
+    while let Some(snapshot) = snapshots.pop() {
+        if snapshots.len() % 100 == 0 {
+            db.flush().expect("flushed");
+            db.compact_range::<&[u8]>(..).expect("compacted");
+            assert_eq!(everything(&db, &at(&snapshot)), expected, "{} are left", snapshots.len());
+        }
+        drop(snapshot);
+    }
+    db.put("key0000", "third").expect("written");
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    assert_eq!(entries_in_tables(&lab.fs).len(), 20, "nothing is kept for nobody");
+}
+
+#[test]
+fn no_reader_waits_for_a_writer_a_flush_or_a_deletion_and_no_writer_for_a_flush() {
+    for (op, ending) in [
+        (FsOp::Append, ".log"),
+        (FsOp::Sync, ".log"),
+        (FsOp::Create, ".sst"),
+        (FsOp::Sync, ".sst"),
+        (FsOp::Append, "MANIFEST"),
+        (FsOp::Sync, "MANIFEST"),
+        (FsOp::Remove, ".sst"),
+    ] {
+        let lab = Lab::with_threads();
+        let db = lab.open();
+        let expected = fill(&db, 50, "first");
+        db.flush().expect("flushed");
+        db.put("key0000", &expected[&b"key0000"[..]]).expect("written");
+        let (is_held, is_open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (held, open) = (Arc::clone(&is_held), Arc::clone(&is_open));
+        lab.hook.set(move |done, path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if done == op && name.contains(ending) {
+                held.store(true, Ordering::Release);
+                eventually("the others are through", || open.load(Ordering::Acquire));
+            }
+        });
+        std::thread::scope(|scope| {
+            let holder = scope.spawn(|| match (op, ending) {
+                (FsOp::Append, ".log") => db.put("key0001", &expected[&b"key0001"[..]]),
+                (_, ".log") => db.flush_wal(true),
+                _ => db.compact_range::<&[u8]>(..),
+            });
+            eventually("somebody is in the middle of it", || is_held.load(Ordering::Acquire));
+            // Were one of these to wait, nobody would open the gate.
+            let snapshot = db.snapshot();
+            assert_eq!(everything(&db, &at(&snapshot)), expected);
+            assert_eq!(all(&db), expected);
+            assert!(db.get("key0007").expect("read").is_some() && db.multi_get(&["key0008"])[0].is_ok());
+            assert!(!db.pins().is_empty());
+            drop(snapshot);
+            if ending != ".log" {
+                db.put("key0002", &expected[&b"key0002"[..]]).expect("written");
+                assert!(!is_open.load(Ordering::Acquire));
+            }
+            is_open.store(true, Ordering::Release);
+            holder.join().expect("no panic").expect("done");
+        });
+        db.close().expect("nothing is open");
+    }
 }
 
 /// Two rounds of writes with a snapshot between them, and what a compaction makes of it if the snapshot goes `when`.
