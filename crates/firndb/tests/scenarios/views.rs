@@ -104,7 +104,7 @@ fn t4_of_many_snapshots_of_one_moment_the_last_one_still_reads() {
     let mut snapshots: Vec<Snapshot> = (0..500).map(|_| db.snapshot()).collect();
     fill(&db, 20, "second");
     while let Some(snapshot) = snapshots.pop() {
-        if snapshots.len() % 100 == 0 {
+        if snapshots.len().is_multiple_of(100) {
             db.flush().expect("flushed");
             db.compact_range::<&[u8]>(..).expect("compacted");
             assert_eq!(everything(&db, &at(&snapshot)), expected, "{} are left", snapshots.len());
