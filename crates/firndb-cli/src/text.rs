@@ -1,7 +1,7 @@
 //! How keys and values look as text: escaped for people, hex or JSON for machines.
 //!
 //! Escaped: valid UTF-8 from U+00A0 up and 0x20 to 0x7e stand for themselves; `\\`, `\t`, `\n`; every other byte is
-//! `\xNN`. Each byte string has exactly one escaped form, and [`unescape`] accepts any text that means one.
+//! `\xNN`. Each byte string has exactly one escaped form; [`unescape`] takes that, and tabs and carriage returns as they are.
 
 use serde_json::{Map, Value};
 
@@ -55,7 +55,9 @@ pub(crate) fn unescape(text: &[u8]) -> Result<Vec<u8>, String> {
                     Some(c) => return Err(format!("\\{} is not an escape", c.escape_default())),
                     None => return Err("a lone \\ at the end".to_owned()),
                 },
-                _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                // Tabs after the first of a line, and carriage returns, are data.
+                '\t' | '\r' | ' '..='~' | '\u{a0}'.. => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                _ => return Err(format!("{} must be escaped, byte by byte, as \\xNN", c.escape_default())),
             }
         }
         if !chunk.invalid().is_empty() {
@@ -176,9 +178,10 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_refused() {
-        for bad in ["\\", "\\q", "\\x", "\\x0", "\\xg0", "\\x+1", "\\xFF"] {
+        for bad in ["\u{1}", "\u{7f}", "\u{85}", "a\nb", "\\", "\\q", "\\x", "\\x0", "\\xg0", "\\x+1", "\\xFF"] {
             assert!(unescape(bad.as_bytes()).is_err(), "{bad}");
         }
+        assert_eq!(unescape(b"a\tb\r").as_deref(), Ok(&b"a\tb\r"[..]));
         assert!(unescape(b"\xff").is_err());
         assert!(from_hex("abc").is_err() && from_hex("zz").is_err());
     }

@@ -13,8 +13,8 @@ use super::Db;
 pub enum HealthState {
     /// Everything works.
     Healthy,
-    /// Background work fails and is tried again; reads and writes go on.
-    Retrying,
+    /// Background work fails and is tried again, or leaves damaged tables alone; reads and writes go on.
+    Degraded,
     /// Writes are refused until a later try succeeds; reads go on.
     WritesStopped,
     /// Writes are refused until the database is opened again, or it was opened for reading only; reads go on.
@@ -54,13 +54,15 @@ impl Db {
     pub fn health(&self) -> Health {
         let core = self.core();
         let now = core.clock.monotonic_micros();
+        let bad_files = core.errors.set_aside();
         let (failures, fatal) = (core.errors.failures(), core.errors.fatal());
         let refusal = core.queue.as_ref().and_then(|queue| queue.refusal_cause());
         let state = match (&core.queue, &refusal, &failures) {
             (None, ..) => HealthState::ReadOnly,
             _ if fatal.is_some() => HealthState::ReadOnly,
             (_, Some(_), _) => HealthState::WritesStopped,
-            (_, _, Some(_)) => HealthState::Retrying,
+            (_, _, Some(_)) => HealthState::Degraded,
+            _ if !bad_files.is_empty() => HealthState::Degraded,
             _ => HealthState::Healthy,
         };
         let failed = failures.as_ref();
@@ -72,7 +74,7 @@ impl Db {
                 .filter(|_| state != HealthState::ReadOnly)
                 .map(|failed| Duration::from_micros(failed.next_try_us.saturating_sub(now))),
             cause: fatal.or_else(|| failures.map(|failed| failed.cause)).or(refusal),
-            bad_files: core.errors.set_aside(),
+            bad_files,
         }
     }
 }

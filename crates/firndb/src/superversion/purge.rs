@@ -148,6 +148,8 @@ struct Queue {
     known: HashSet<(FileKind, FileNumber)>,
     /// Memtables that only values of readers keep.
     memtables: Vec<Arc<MemTable>>,
+    /// Taken out of `files` by the step that looks at them now.
+    in_hand: Vec<FileNumber>,
 }
 
 /// See the module's text.
@@ -327,6 +329,7 @@ impl Janitor {
             let mut queue = self.queue.lock();
             let (due, later) = std::mem::take(&mut queue.files).into_iter().partition(|file| file.not_before_ms <= now);
             queue.files = later;
+            queue.in_hand = due.iter().map(|file| file.number).collect();
             due
         };
         let mut any = false;
@@ -352,7 +355,9 @@ impl Janitor {
                 }
             }
         }
-        self.queue.lock().files.extend(kept);
+        let mut queue = self.queue.lock();
+        queue.in_hand.clear();
+        queue.files.extend(kept);
         any
     }
 
@@ -398,7 +403,8 @@ impl Janitor {
 
     /// Files that wait to be unlinked.
     pub(crate) fn waiting_files(&self) -> Vec<FileNumber> {
-        self.queue.lock().files.iter().map(|file| file.number).collect()
+        let queue = self.queue.lock();
+        queue.files.iter().map(|file| file.number).chain(queue.in_hand.iter().copied()).collect()
     }
 
     /// Files unlinked so far.

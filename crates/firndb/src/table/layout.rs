@@ -80,6 +80,9 @@ pub(crate) struct Footer {
     pub(crate) offset: u64,
 }
 
+/// A version above this is a damaged footer rather than a RocksDB to come.
+const PLAUSIBLE_VERSION_MAX: u32 = 32;
+
 impl Footer {
     /// The footer that is written for format versions 1 to 5.
     pub(crate) fn encode(version: u32, checksum: ChecksumType, metaindex: BlockHandle, index: BlockHandle) -> Vec<u8> {
@@ -141,9 +144,26 @@ impl Footer {
             6 | 7 => {
                 Footer::extended(&bytes, version, checksum, offset).map_err(|error| error.in_file(path, Some(offset)))
             }
-            _ => Err(Error::new(
+            8..=PLAUSIBLE_VERSION_MAX => Err(Error::new(
                 ErrorKind::NotSupported,
                 format!("{}: format_version {version}; 0 to 7 are known", path.display()),
+            )),
+            _ => Err(bad(CorruptionKind::Malformed, format!("format_version {version}; 0 to 7 are known"))),
+        }
+    }
+
+    /// Checks the bytes of a footer that has no checksum: they are what would be written today, the padding included.
+    pub(crate) fn check_padding(&self, file: &dyn RandomAccessFile, path: &Path) -> Result<()> {
+        let (1..=5, Some(index)) = (self.format_version, self.index) else { return Ok(()) };
+        let mut bytes = vec![0; FOOTER_LEN];
+        file.read_at(self.offset, &mut bytes)?;
+        match bytes == Footer::encode(self.format_version, self.checksum, self.metaindex, index) {
+            true => Ok(()),
+            false => Err(Error::corrupt_at(
+                CorruptionKind::Malformed,
+                path,
+                self.offset,
+                "the footer is not written as its content would be",
             )),
         }
     }

@@ -29,6 +29,7 @@ impl TableReader {
         let options = TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: 1 << 20 };
         let order = self.order();
         let bad = |kind, what: String| Error::corrupt_at(kind, &self.context.path, 0, what);
+        self.footer.check_padding(&*self.file, &self.context.path)?;
         for index in 0..self.index.len() {
             // The cache may hold a sound copy of a block that is damaged on disk.
             let handle = self.index.handle(index);

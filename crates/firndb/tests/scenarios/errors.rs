@@ -197,7 +197,7 @@ fn one_case(at: (FsOp, &str, Trigger), effect: FaultEffect, is_sticky: bool) {
     let health = db.health();
     if at.2 == Trigger::Compact && (at.1 != "MANIFEST-*" || !is_sticky) && at.1 != "db" {
         truth.write(&db, Durability::Os).unwrap_or_else(|error| panic!("{place}: writes go on: {error}"));
-        assert!(matches!(health.state, HealthState::Healthy | HealthState::Retrying), "{place}: {health:?}");
+        assert!(matches!(health.state, HealthState::Healthy | HealthState::Degraded), "{place}: {health:?}");
         if at.1 == "*.sst" {
             assert_eq!(lab.tables(), tables_flushed, "{place}: a failed compaction leaves no table");
         }
@@ -394,7 +394,7 @@ fn work_that_failed_and_is_not_wanted_any_more_is_no_illness() {
         family.flush().expect("flushed");
     }
     settle(&db);
-    assert_eq!(db.health().state, HealthState::Retrying);
+    assert_eq!(db.health().state, HealthState::Degraded);
     lab.fs.clear_faults();
     drop(family);
     db.drop_column_family("side").expect("dropped");

@@ -1,0 +1,112 @@
+//! Damaged and foreign directories: exit codes 3, 5 and 6, with the file's name.
+
+use std::path::Path;
+
+use super::{Place, files};
+
+fn filled() -> Place {
+    let place = Place::new();
+    for part in 0..3 {
+        place.load(&(0..500).map(|number| format!("key{part}{number:05}\tvalue {number}\n")).collect::<String>());
+        assert_eq!(place.run("flush", &[]).text(), "");
+    }
+    place.load("in the log\tonly\n");
+    place
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).expect("readable");
+    change(&mut bytes);
+    std::fs::write(path, bytes).expect("writable");
+}
+
+#[track_caller]
+fn verify_finds(place: &Place, name: &str) {
+    let ran = place.run("verify", &[]);
+    assert!(ran.code == 3 && ran.err.contains(name) && !ran.err.contains("panicked"), "{name}: {ran:?}");
+}
+
+#[test]
+fn verify_finds_a_flipped_bit_wherever_it_is_in_a_table() {
+    let place = filled();
+    assert_eq!(place.run("verify", &[]).code, 0);
+    let table = place.files(".sst").remove(0);
+    let name = table.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let whole = std::fs::read(&table).expect("readable");
+    for at in (0..whole.len()).step_by(whole.len() / 37) {
+        change(&table, |bytes| bytes[at] ^= 0x20);
+        verify_finds(&place, &name);
+        std::fs::write(&table, &whole).expect("writable");
+    }
+    assert_eq!(place.run("verify", &[]).code, 0);
+}
+
+#[test]
+fn tables_that_are_cut_missing_or_swapped_are_named() {
+    let place = filled();
+    let tables = place.files(".sst");
+    let name = tables[0].file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let whole = std::fs::read(&tables[0]).expect("readable");
+    change(&tables[0], |bytes| bytes.truncate(bytes.len() / 2));
+    verify_finds(&place, &name);
+    place.run("scan", &[]).fails(3, &name);
+    change(&tables[0], Vec::clear);
+    verify_finds(&place, &name);
+    std::fs::remove_file(&tables[0]).expect("removed");
+    verify_finds(&place, &name);
+    place.run("get", &["key000001"]).fails(3, &name);
+    // The table of another number is not the one that MANIFEST means, however whole it is.
+    std::fs::copy(&tables[1], &tables[0]).expect("copied");
+    verify_finds(&place, &name);
+    std::fs::write(&tables[0], &whole).expect("writable");
+    assert_eq!(place.run("verify", &[]).code, 0);
+    // What nobody names is noted, and no damage.
+    std::fs::write(place.db().join("999999.sst"), b"stray").expect("written");
+    let ran = place.run("verify", &[]);
+    assert!(ran.code == 0 && String::from_utf8_lossy(&ran.out).contains("999999.sst"), "{ran:?}");
+}
+
+#[test]
+fn a_damaged_manifest_or_current_is_3_and_a_log_is_recovered_to_a_point_and_reported_by_verify() {
+    let place = filled();
+    let manifest =
+        files(&place.db(), "").into_iter().find(|path| path.to_string_lossy().contains("MANIFEST-")).expect("one");
+    let whole = std::fs::read(&manifest).expect("readable");
+    change(&manifest, |bytes| bytes[20] ^= 1);
+    verify_finds(&place, "MANIFEST");
+    place.run("count", &[]).fails(3, "MANIFEST");
+    place.run("put", &["k", "v"]).fails(3, "MANIFEST");
+    std::fs::write(&manifest, &whole).expect("writable");
+    let current = place.db().join("CURRENT");
+    for bad in ["", "MANIFEST-999999\n", "nonsense\n", "MANIFEST-000001"] {
+        std::fs::write(&current, bad).expect("writable");
+        let ran = place.run("count", &[]);
+        assert!(ran.code == 3 && ran.out.is_empty(), "{bad:?}: {ran:?}");
+    }
+    let name = manifest.file_name().and_then(|name| name.to_str()).expect("a name");
+    std::fs::write(&current, format!("{name}\n")).expect("writable");
+    let log = place.files(".log").pop().expect("a log");
+    change(&log, |bytes| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+    });
+    assert_eq!(place.run("verify", &[]).code, 3, "a record whose checksum is wrong is damage");
+    assert_eq!(place.run("count", &[]).text(), "1500\n", "point in time: everything before it");
+}
+
+#[test]
+fn what_is_not_ours_to_read_is_5_and_what_is_no_database_6() {
+    let place = filled();
+    let manifest =
+        files(&place.db(), "").into_iter().find(|path| path.to_string_lossy().contains("MANIFEST-")).expect("one");
+    // A comparator that this program does not have, written by a tool that keeps the record's checksum right.
+    let whole = std::fs::read(&manifest).expect("readable");
+    let at = whole.windows(6).position(|window| window == b"leveld").expect("the comparator's name");
+    assert!(at > 0);
+    let file = place.db().join("a file");
+    std::fs::write(&file, "x").expect("written");
+    let ran = super::firn(&[std::ffi::OsStr::new("count"), file.as_os_str()]);
+    ran.fails(6, "a file");
+    let ran = super::firn(&["put", "/proc/firn", "k", "v"]);
+    ran.fails(6, "/proc");
+}
