@@ -208,8 +208,22 @@ fn readers_that_outlive_every_handle_keep_the_lock_and_their_files() {
 fn the_last_handles_drop_keeps_what_was_in_no_log() {
     for threads in [false, true] {
         let lab = if threads { Lab::with_threads() } else { Lab::new() };
-        let lab = lab.change(|options| options.avoid_flush_during_shutdown = true);
+        let lab = lab.change(|options| {
+            options.avoid_flush_during_shutdown = true;
+            options.family.write_buffer_size = 4096;
+        });
         let db = lab.open();
+        // A memtable that is full, and that nobody has come to flush yet: without threads nobody does.
+        let mut full = Map::new();
+        while !threads && db.stats().families[0].immutable_memtables == 0 {
+            let key = format!("full{}", full.len()).into_bytes();
+            let unlogged = WriteOptions::with_durability(Durability::NoWal);
+            db.default_column_family().put_with(&key, vec![7; 500], &unlogged).expect("written");
+            full.insert(key, vec![7; 500]);
+        }
+        drop(db);
+        let db = lab.open();
+        assert_eq!(all(&db), full);
         let family = db.create_column_family("side").expect("new");
         family.put_with("k", "v", &WriteOptions::with_durability(Durability::NoWal)).expect("written");
         db.default_column_family()

@@ -102,6 +102,8 @@ enum Trigger {
     Write,
     SyncedWrite,
     Flush,
+    /// With something in an older log that was never synced.
+    WriteAndFlush,
     Compact,
 }
 
@@ -110,6 +112,7 @@ const PLACES: &[(FsOp, &str, Trigger)] = &[
     (FsOp::Append, "*.log", Trigger::Write),
     (FsOp::Append, "*.log", Trigger::SyncedWrite),
     (FsOp::Sync, "*.log", Trigger::SyncedWrite),
+    (FsOp::Sync, "*.log", Trigger::WriteAndFlush),
     (FsOp::Create, "*.log", Trigger::Flush),
     (FsOp::Create, "*.sst", Trigger::Flush),
     (FsOp::Append, "*.sst", Trigger::Flush),
@@ -130,6 +133,7 @@ fn trigger(db: &Db, truth: &mut Truth, trigger: Trigger) -> firndb::Result<()> {
         Trigger::Write => truth.write(db, Durability::Os),
         Trigger::SyncedWrite => truth.write(db, Durability::Synced),
         Trigger::Flush => db.flush(),
+        Trigger::WriteAndFlush => truth.write(db, Durability::Os).and_then(|()| db.flush()),
         Trigger::Compact => db.compact_range::<&[u8]>(..),
     }
 }
@@ -181,8 +185,8 @@ fn one_case(at: (FsOp, &str, Trigger), effect: FaultEffect, is_sticky: bool) {
     let named = io.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let ending = at.1.trim_start_matches('*').trim_end_matches('*');
     assert!(named.contains(ending), "{place}: {error}");
-    let is_log = at.1 == "*.log" && at.2 != Trigger::Flush;
-    let kind = match (is_log && at.0 == FsOp::Sync, at.1, effect) {
+    let is_unknown = at.0 == FsOp::Sync && at.2 == Trigger::SyncedWrite;
+    let kind = match (is_unknown, at.1, effect) {
         (true, ..) => ErrorKind::DurabilityUnknown,
         // MANIFEST may have the record or not, whatever the reason.
         (_, "MANIFEST-*", _) => ErrorKind::Io,
@@ -257,7 +261,8 @@ fn nothing_acknowledged_is_lost_wherever_the_disk_refuses_once_or_for_a_while() 
             // An effect that is no other than EIO here is none of its own.
             let is_own = match effect {
                 FaultEffect::ShortWrite => place.0 == FsOp::Append,
-                FaultEffect::SyncDropsDirty => place.0 == FsOp::Sync,
+                // What a sync drops of writes that asked for none was never promised to survive it.
+                FaultEffect::SyncDropsDirty => place.0 == FsOp::Sync && place.2 != Trigger::WriteAndFlush,
                 _ => true,
             };
             for is_sticky in [false, true] {

@@ -1,14 +1,18 @@
 //! Everybody at once: writers, readers of every kind, flushes, compactions, families that come and go. The sum over all
-//! accounts is the same in every view, and a batch over two families is in both or in neither.
+//! accounts is the same in every view, and a batch over two families is in both or in neither; also while the disk
+//! refuses to write now and then.
 //!
 //! `FIRN_SECONDS` says for how long.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use firndb::{ColumnFamily, Db, ErrorKind, ReadOptions, Slice, WriteBatch, WriteOptions};
+use firndb::{
+    ColumnFamily, CrashPolicy, Db, ErrorKind, Fault, FaultEffect, FsOp, HealthState, ReadOptions, Slice, WriteBatch,
+    WriteOptions,
+};
 
-use crate::lab::{Lab, Random};
+use crate::lab::{Lab, Random, eventually};
 
 const ACCOUNTS: u64 = 64;
 const START: i64 = 1000;
@@ -29,7 +33,7 @@ fn value(amount: i64, random: &mut Random) -> Vec<u8> {
 }
 
 fn seconds() -> u64 {
-    std::env::var("FIRN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+    std::env::var("FIRN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
 }
 
 /// The sum, and the number of accounts, of what a reader saw.
@@ -47,6 +51,8 @@ struct Stage<'a> {
     ledger: &'a ColumnFamily,
     is_over: &'a AtomicBool,
     looks: &'a AtomicU64,
+    /// The disk refuses now and then: changes may fail, reads may not.
+    is_failing: bool,
 }
 
 struct End<'a>(&'a AtomicBool);
@@ -64,6 +70,21 @@ impl Stage<'_> {
         while !self.is_over.load(Ordering::Relaxed) {
             act();
             self.looks.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A change went well, or failed as the disk made it.
+    fn changed<T>(&self, result: firndb::Result<T>) -> Option<T> {
+        match result {
+            Ok(done) => Some(done),
+            Err(error) => {
+                let kind = error.kind();
+                let is_refusal = matches!(kind, ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::ReadOnly)
+                    || kind == ErrorKind::DurabilityUnknown;
+                assert!(kind == ErrorKind::Busy || (self.is_failing && is_refusal), "{error}");
+                std::thread::sleep(Duration::from_millis(2));
+                None
+            }
         }
     }
 
@@ -88,7 +109,7 @@ impl Stage<'_> {
             batch.put(format!("writer{writer}"), count.to_le_bytes());
             batch.put_cf(self.ledger, format!("writer{writer}"), count.to_le_bytes());
             let options = if count.is_multiple_of(50) { WriteOptions::synced() } else { WriteOptions::default() };
-            self.db.write_with(&mut batch, &options).expect("written");
+            self.changed(self.db.write_with(&mut batch, &options));
         });
     }
 
@@ -167,18 +188,12 @@ impl Stage<'_> {
     fn disturb(&self) {
         let mut random = Random(99);
         self.until_over(|| {
-            match random.below(4) {
-                0 => self.db.flush().expect("flushed"),
-                1 => self.ledger.flush().expect("flushed"),
-                2 => match self.db.compact_range(key(random.below(ACCOUNTS))..) {
-                    Err(error) if error.kind() != ErrorKind::Busy => panic!("{error}"),
-                    _ => {}
-                },
-                _ => match self.db.compact_range::<&[u8]>(..) {
-                    Err(error) if error.kind() != ErrorKind::Busy => panic!("{error}"),
-                    _ => {}
-                },
-            }
+            self.changed(match random.below(4) {
+                0 => self.db.flush(),
+                1 => self.ledger.flush(),
+                2 => self.db.compact_range(key(random.below(ACCOUNTS))..),
+                _ => self.db.compact_range::<&[u8]>(..),
+            });
             std::thread::sleep(Duration::from_millis(random.below(10)));
         });
     }
@@ -188,27 +203,33 @@ impl Stage<'_> {
         self.until_over(|| {
             let name = format!("passing{}", round % 3);
             round += 1;
-            let family = self.db.create_column_family(&name).expect("new");
+            // One whose drop had failed is still there.
+            let family = match self.db.column_family(&name) {
+                Ok(family) => family,
+                Err(_) => match self.changed(self.db.create_column_family(&name)) {
+                    Some(family) => family,
+                    None => return,
+                },
+            };
             let mut batch = WriteBatch::new();
             for number in 0..50u64 {
                 batch.put_cf(&family, number.to_be_bytes(), vec![round as u8; 100]);
             }
-            self.db.write(&mut batch).expect("written");
+            let is_written = self.changed(self.db.write(&mut batch)).is_some();
             if round.is_multiple_of(2) {
-                family.flush().expect("flushed");
+                self.changed(family.flush());
             }
             let iter = family.iter().expect("it opens");
-            self.db.drop_column_family(&name).expect("dropped");
+            self.changed(self.db.drop_column_family(&name));
             let left = iter.map(|entry| entry.expect("readable to the end").1[0]).filter(|byte| *byte == round as u8);
-            assert_eq!(left.count(), 50, "a reader of a family that is gone");
+            assert_eq!(left.count(), if is_written { 50 } else { 0 }, "a reader of a family that is gone");
             std::thread::sleep(Duration::from_millis(5));
         });
     }
 }
 
-#[test]
-fn the_sum_is_the_same_in_every_view_while_everything_moves() {
-    let lab = Lab::with_threads().change(|options| {
+fn lab() -> Lab {
+    Lab::with_threads().change(|options| {
         options.family.write_buffer_size = 32 << 10;
         options.family.max_write_buffer_number = 4;
         options.family.level0_file_num_compaction_trigger = 2;
@@ -217,7 +238,11 @@ fn the_sum_is_the_same_in_every_view_while_everything_moves() {
         options.max_background_jobs = 3;
         options.max_manifest_file_size = 20_000;
         options.max_open_files = 16;
-    });
+    })
+}
+
+/// Plays until the time is up, calling `meanwhile` every few milliseconds.
+fn play(lab: &Lab, is_failing: bool, seconds: u64, mut meanwhile: impl FnMut()) {
     let db = lab.open();
     let ledger = db.create_column_family("ledger").expect("new");
     let mut batch = WriteBatch::new();
@@ -227,7 +252,7 @@ fn the_sum_is_the_same_in_every_view_while_everything_moves() {
     }
     db.write(&mut batch).expect("written");
     let (is_over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
-    let stage = Stage { db: &db, ledger: &ledger, is_over: &is_over, looks: &looks };
+    let stage = Stage { db: &db, ledger: &ledger, is_over: &is_over, looks: &looks, is_failing };
     let begin = Instant::now();
     std::thread::scope(|scope| {
         let stage = &stage;
@@ -239,12 +264,15 @@ fn the_sum_is_the_same_in_every_view_while_everything_moves() {
         }
         scope.spawn(|| stage.disturb());
         scope.spawn(|| stage.come_and_go());
-        while begin.elapsed() < Duration::from_secs(seconds()) && !is_over.load(Ordering::Relaxed) {
+        let _end = End(&is_over);
+        while begin.elapsed() < Duration::from_secs(seconds) && !is_over.load(Ordering::Relaxed) {
+            meanwhile();
             std::thread::sleep(Duration::from_millis(20));
         }
-        is_over.store(true, Ordering::Relaxed);
     });
-    assert!(looks.load(Ordering::Relaxed) > 50 * seconds(), "{looks:?} acts are too few to mean something");
+    assert!(looks.load(Ordering::Relaxed) > 50 * seconds, "{looks:?} acts are too few to mean something");
+    lab.fs.clear_faults();
+    eventually("it is healthy", || db.health().state == HealthState::Healthy);
     assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE);
     db.assert_no_pins().expect("none");
     drop(ledger);
@@ -253,5 +281,45 @@ fn the_sum_is_the_same_in_every_view_while_everything_moves() {
     lab.verify();
     let db = lab.open();
     assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE, "opened again");
-    assert_eq!(db.column_families().len(), 2);
+}
+
+#[test]
+fn the_sum_is_the_same_in_every_view_while_everything_moves() {
+    play(&lab(), false, seconds(), || {});
+}
+
+#[test]
+fn the_sum_is_the_same_in_every_view_and_after_every_crash_while_the_disk_refuses_now_and_then() {
+    let lab = lab();
+    let mut random = Random(5);
+    let (mut strikes, mut images) = (0u64, 0u64);
+    play(&lab, true, seconds(), || {
+        let op = [FsOp::Append, FsOp::Sync, FsOp::Create, FsOp::SyncDir, FsOp::Rename, FsOp::Remove];
+        let effect = [FaultEffect::Eio, FaultEffect::NoSpace, FaultEffect::ShortWrite, FaultEffect::SyncDropsDirty];
+        let pattern = ["*.log", "*.sst", "MANIFEST-*", "OPTIONS-*", "*"];
+        match random.below(8) {
+            0 => lab.fs.clear_faults(),
+            1..4 => {
+                let any = |random: &mut Random, count: usize| random.below(count as u64) as usize;
+                let (op, effect) = (op[any(&mut random, op.len())], effect[any(&mut random, effect.len())]);
+                lab.fs.inject(Fault::on(op, pattern[any(&mut random, pattern.len())], effect));
+                strikes += 1;
+            }
+            4 => {
+                // The process dies right now: what was acknowledged, and whole batches only.
+                let image = lab.crash(CrashPolicy::KeepAll, images);
+                let db = image.open();
+                assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE, "after a crash");
+                for writer in 0..2 {
+                    let name = format!("writer{writer}");
+                    let there = db.column_family("ledger").expect("there").get(&name).expect("read");
+                    assert_eq!(db.get(&name).expect("read"), there, "half of a batch after a crash");
+                }
+                db.close().expect("nothing is open");
+                images += 1;
+            }
+            _ => {}
+        }
+    });
+    assert!(strikes > 5 && images > 2, "{strikes} strikes, {images} images");
 }
