@@ -3,6 +3,7 @@
 mod ci;
 mod instructions;
 mod oracles;
+mod soak;
 mod source;
 mod tidy;
 
@@ -16,6 +17,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci            everything the server checks, in its order
   tidy          the rules no compiler knows: module order, unsafe fence, doors to the disk and the clock, links
+  soak MINUTES  the random tests, round after round with new seeds
   instructions  instructions per operation, counted by valgrind, beside RocksDB's
   oracles       installs RocksDB's tools and bindings, against which the oracle tests compare
 ";
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&root()),
         "tidy" => tidy::run(&root()),
         "instructions" => instructions::run(&root()),
+        "soak" => soak::run(&root(), std::env::args().nth(2)),
         "oracles" => oracles::install(&root()).map(|_| ()),
         _ => Err(USAGE.to_owned()),
     };

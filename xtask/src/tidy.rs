@@ -1,4 +1,4 @@
-//! The rules of docs/style.md that no compiler knows. Every complaint names its remedy.
+//! The rules that no compiler knows. Every complaint names its remedy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
