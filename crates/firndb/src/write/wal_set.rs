@@ -2,7 +2,8 @@
 //!
 //! Invariants: (1) a log is synced only after every older log that has unsynced records: otherwise a power loss could
 //! tear an older log, and point-in-time recovery would stop before records that were acknowledged as synced. (2) A log
-//! that failed is never appended to again.
+//! that failed is never appended to again. (3) A log has records only once all logs before it are durable: what survives
+//! a power loss is a prefix.
 
 use std::path::PathBuf;
 
@@ -61,7 +62,9 @@ impl WalSet {
 
     /// Begins a new log; its directory entry is durable on return.
     pub(super) fn switch(&mut self, number: FileNumber) -> Result<()> {
-        self.hand_over()?;
+        // The old log first, to its last byte: a power loss that kept the new one's records and cut the old one off
+        // between two of its own would leave a hole that nothing shows. Once a memtable, not once a write.
+        self.sync_all()?;
         let path = self.dir.join(file_name::wal(number));
         let file = self.fs.create(&path, CreateMode::New)?;
         if let Err(error) = self.fs.sync_dir(&self.dir) {

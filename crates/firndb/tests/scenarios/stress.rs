@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use firndb::{
-    ColumnFamily, CrashPolicy, Db, ErrorKind, Fault, FaultEffect, FsOp, HealthState, ReadOptions, Slice, WriteBatch,
-    WriteOptions,
+    ColumnFamily, Db, ErrorKind, Fault, FaultEffect, FsOp, HealthState, ReadOptions, Slice, WriteBatch, WriteOptions,
 };
 
-use crate::lab::{Lab, Random, eventually};
+use crate::lab::{Lab, ORDERLY, Random, eventually};
 
 const ACCOUNTS: u64 = 64;
 const START: i64 = 1000;
@@ -250,7 +249,7 @@ fn play(lab: &Lab, is_failing: bool, seconds: u64, mut meanwhile: impl FnMut()) 
     for account in 0..ACCOUNTS {
         batch.put(key(account), value(START, &mut random));
     }
-    db.write(&mut batch).expect("written");
+    db.write_with(&mut batch, &WriteOptions::synced()).expect("written");
     let (is_over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
     let stage = Stage { db: &db, ledger: &ledger, is_over: &is_over, looks: &looks, is_failing };
     let begin = Instant::now();
@@ -306,14 +305,15 @@ fn the_sum_is_the_same_in_every_view_and_after_every_crash_while_the_disk_refuse
                 strikes += 1;
             }
             4 => {
-                // The process dies right now: what was acknowledged, and whole batches only.
-                let image = lab.crash(CrashPolicy::KeepAll, images);
+                // The process dies right now, or the power goes: some moment of the history, and whole batches only.
+                let policy = ORDERLY[(images % ORDERLY.len() as u64) as usize];
+                let image = lab.crash(policy, images);
                 let db = image.open();
-                assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE, "after a crash");
+                assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE, "after a crash, {policy:?}");
                 for writer in 0..2 {
                     let name = format!("writer{writer}");
                     let there = db.column_family("ledger").expect("there").get(&name).expect("read");
-                    assert_eq!(db.get(&name).expect("read"), there, "half of a batch after a crash");
+                    assert_eq!(db.get(&name).expect("read"), there, "half of a batch after a crash, {policy:?}");
                 }
                 db.close().expect("nothing is open");
                 images += 1;
