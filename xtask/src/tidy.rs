@@ -9,7 +9,7 @@ use crate::source::{code_only, functions, line_of, paths, without_tests, words};
 /// The module table: a module uses modules of lower rows only.
 const ROWS: [&[&str]; 11] = [
     &["error", "sync"],
-    &["format", "clock"],
+    &["format", "clock", "threads"],
     &["metrics"],
     &["fs"],
     &["iter", "cache"],
@@ -31,9 +31,9 @@ const DOORS: [(&str, &[&str], &str); 7] = [
     ("fs", &["fs"], "use the `Fs` that was handed down"),
     ("time::Instant", &["clock"], "use the `Clock` that was handed down"),
     ("time::SystemTime", &["clock"], "use the `Clock` that was handed down"),
-    ("thread::spawn", &["sync", "background"], "let `background` own the thread"),
+    ("thread::spawn", &["sync", "threads"], "let `threads` own the thread"),
     // The janitor outlives the handles of the database, and so the scheduler.
-    ("thread::Builder", &["sync", "background", "superversion/purge.rs"], "let `background` own the thread"),
+    ("thread::Builder", &["sync", "threads", "superversion/purge.rs"], "let `threads` own the thread"),
     ("thread::sleep", &["clock"], "use `Clock::sleep` or a condition variable"),
     ("process", &[], "return an `Error`"),
 ];

@@ -8,6 +8,7 @@ mod sync;
 
 mod clock;
 mod format;
+mod threads;
 
 mod metrics;
 
@@ -52,6 +53,7 @@ pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options};
 pub use read::{Cursor, Iter, ReadOptions, Slice};
 pub use recovery::{DroppedLogPiece, RecoveryReport};
 pub use superversion::{PinKind, PinReport, Snapshot};
+pub use threads::ThreadPool;
 pub use wal::WalRecoveryMode;
 pub use write::batch::WriteBatch;
 pub use write::{Durability, WriteOptions};

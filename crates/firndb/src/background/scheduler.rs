@@ -1,118 +1,93 @@
-//! The job queue and its threads.
+//! The job queue of one database, emptied by a pool of threads, or step by step.
 //!
-//! Flushes come first: a compaction never keeps a flush waiting, since at least one thread is left to flushes when
-//! there are two or more. In manual mode there are no threads, and [`Scheduler::step`] runs one job.
+//! Flushes come first. In manual mode there are no threads, and [`Scheduler::step`] runs one job.
 //!
 //! Jobs are closures that hold no `Db`; what they return is their own business. No lock is held while one runs.
 
 use std::collections::VecDeque;
-use std::thread::JoinHandle;
+use std::thread::ThreadId;
 
 use crate::sync::{Arc, Condvar, Mutex};
+use crate::threads::{Job, JobSource, Panic, ThreadPool};
 
-/// Which queue a job waits in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Priority {
-    Flush,
-    Compaction,
-}
-
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+pub(crate) use crate::threads::Priority;
 
 #[derive(Default)]
 struct Queues {
     flush: VecDeque<Job>,
     compaction: VecDeque<Job>,
-    running_flushes: usize,
-    running_compactions: usize,
+    /// The threads whose jobs have not ended.
+    running: Vec<ThreadId>,
     paused: usize,
-    stopping: bool,
+    is_stopping: bool,
+    panic: Option<Panic>,
 }
 
 impl Queues {
-    /// The next job that may run beside those that do.
-    fn take(&mut self, compactions_max: usize) -> Option<(Priority, Job)> {
-        if self.stopping {
-            return None;
-        }
-        if let Some(job) = self.flush.pop_front() {
-            self.running_flushes += 1;
-            return Some((Priority::Flush, job));
-        }
-        if self.paused == 0
-            && self.running_compactions < compactions_max
-            && let Some(job) = self.compaction.pop_front()
-        {
-            self.running_compactions += 1;
-            return Some((Priority::Compaction, job));
-        }
-        None
-    }
-
-    fn finished(&mut self, priority: Priority) {
-        match priority {
-            Priority::Flush => self.running_flushes -= 1,
-            Priority::Compaction => self.running_compactions -= 1,
-        }
+    fn take(&mut self, priority: Priority) -> Option<Job> {
+        let job = match priority {
+            _ if self.is_stopping => None,
+            Priority::Flush => self.flush.pop_front(),
+            Priority::Compaction if self.paused > 0 => None,
+            Priority::Compaction => self.compaction.pop_front(),
+        }?;
+        self.running.push(std::thread::current().id());
+        Some(job)
     }
 }
 
 /// See the module documentation.
 pub(crate) struct Scheduler {
     queues: Mutex<Queues>,
-    work: Condvar,
-    idle: Condvar,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    compactions_max: usize,
+    ended: Condvar,
+    /// `None` in manual mode.
+    pool: Option<Arc<ThreadPool>>,
 }
 
 impl std::fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scheduler").field("compactions_max", &self.compactions_max).finish_non_exhaustive()
+        f.debug_struct("Scheduler").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+impl JobSource for Scheduler {
+    fn take(&self, priority: Priority) -> Option<Job> {
+        self.queues.lock().take(priority)
+    }
+
+    fn ended(&self, _: Priority, panic: Option<Panic>) {
+        let own = std::thread::current().id();
+        let mut queues = self.queues.lock();
+        if let Some(at) = queues.running.iter().position(|thread| *thread == own) {
+            queues.running.swap_remove(at);
+        }
+        if panic.is_some() {
+            queues.panic = panic;
+        }
+        drop(queues);
+        self.ended.notify_all();
     }
 }
 
 impl Scheduler {
     /// A scheduler with no threads: [`Scheduler::step`] runs the jobs.
     pub(crate) fn manual() -> Arc<Scheduler> {
-        Arc::new(Scheduler {
-            queues: Mutex::default(),
-            work: Condvar::new(),
-            idle: Condvar::new(),
-            threads: Mutex::default(),
-            compactions_max: 1,
-        })
+        Arc::new(Scheduler { queues: Mutex::default(), ended: Condvar::new(), pool: None })
     }
 
-    /// A scheduler with `count` threads, at least one.
-    pub(crate) fn with_threads(count: usize) -> std::io::Result<Arc<Scheduler>> {
-        let count = count.max(1);
-        let scheduler = Arc::new(Scheduler {
-            queues: Mutex::default(),
-            work: Condvar::new(),
-            idle: Condvar::new(),
-            threads: Mutex::default(),
-            compactions_max: (count - 1).max(1),
-        });
-        for index in 0..count {
-            let own = Arc::clone(&scheduler);
-            let spawned =
-                std::thread::Builder::new().name(format!("firndb-{index}")).spawn(move || own.run_until_stopped());
-            match spawned {
-                Ok(handle) => scheduler.threads.lock().push(handle),
-                Err(error) => {
-                    scheduler.shutdown();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(scheduler)
+    /// A scheduler whose jobs the threads of `pool` run.
+    pub(crate) fn of_pool(pool: Arc<ThreadPool>) -> Arc<Scheduler> {
+        let scheduler =
+            Arc::new(Scheduler { queues: Mutex::default(), ended: Condvar::new(), pool: Some(Arc::clone(&pool)) });
+        let source: Arc<dyn JobSource> = Arc::clone(&scheduler) as Arc<dyn JobSource>;
+        pool.add(Arc::downgrade(&source));
+        scheduler
     }
 
     /// Queues a job. After [`Scheduler::shutdown`] it is dropped unrun.
     pub(crate) fn submit(&self, priority: Priority, job: Job) {
         let mut queues = self.queues.lock();
-        if queues.stopping {
+        if queues.is_stopping {
             return;
         }
         match priority {
@@ -120,15 +95,21 @@ impl Scheduler {
             Priority::Compaction => queues.compaction.push_back(job),
         }
         drop(queues);
-        self.work.notify_one();
+        if let Some(pool) = &self.pool {
+            pool.call();
+        }
     }
 
     /// Runs one waiting job on the caller's thread; false if there is none.
     pub(crate) fn step(&self) -> bool {
-        let Some((priority, job)) = self.queues.lock().take(usize::MAX) else { return false };
+        let next = {
+            let mut queues = self.queues.lock();
+            let flush = queues.take(Priority::Flush).map(|job| (Priority::Flush, job));
+            flush.or_else(|| queues.take(Priority::Compaction).map(|job| (Priority::Compaction, job)))
+        };
+        let Some((priority, job)) = next else { return false };
         job();
-        self.queues.lock().finished(priority);
-        self.idle.notify_all();
+        self.ended(priority, None);
         true
     }
 
@@ -136,7 +117,7 @@ impl Scheduler {
     #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
         let queues = self.queues.lock();
-        queues.flush.len() + queues.compaction.len() + queues.running_flushes + queues.running_compactions
+        queues.flush.len() + queues.compaction.len() + queues.running.len()
     }
 
     /// Keeps compactions from starting until as many `unpause` calls were made.
@@ -148,46 +129,26 @@ impl Scheduler {
         let mut queues = self.queues.lock();
         queues.paused = queues.paused.saturating_sub(1);
         drop(queues);
-        self.work.notify_all();
-    }
-
-    /// Drops waiting jobs, waits for running ones, ends the threads. Twice is harmless.
-    pub(crate) fn shutdown(&self) {
-        let dropped = {
-            let mut queues = self.queues.lock();
-            queues.stopping = true;
-            (std::mem::take(&mut queues.flush), std::mem::take(&mut queues.compaction))
-        };
-        drop(dropped);
-        self.work.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        let own = std::thread::current().id();
-        for thread in threads {
-            // A job may hold the last handle: its own thread ends by itself, right after.
-            if thread.thread().id() != own
-                && let Err(panic) = thread.join()
-            {
-                std::panic::resume_unwind(panic);
-            }
+        if let Some(pool) = &self.pool {
+            pool.call_all();
         }
     }
 
-    fn run_until_stopped(&self) {
+    /// Drops waiting jobs and waits for running ones, but for the one that calls. Twice is harmless. A job's panic goes on
+    /// here.
+    pub(crate) fn shutdown(&self) {
+        let own = std::thread::current().id();
         let mut queues = self.queues.lock();
-        loop {
-            if queues.stopping {
-                return;
-            }
-            match queues.take(self.compactions_max) {
-                Some((priority, job)) => {
-                    drop(queues);
-                    job();
-                    queues = self.queues.lock();
-                    queues.finished(priority);
-                    self.idle.notify_all();
-                }
-                None => queues = self.work.wait(queues),
-            }
+        queues.is_stopping = true;
+        let waiting = (std::mem::take(&mut queues.flush), std::mem::take(&mut queues.compaction));
+        while queues.running.iter().any(|thread| *thread != own) {
+            queues = self.ended.wait(queues);
+        }
+        let panic = queues.panic.take();
+        drop(queues);
+        drop(waiting);
+        if let Some(panic) = panic {
+            std::panic::resume_unwind(panic);
         }
     }
 }
@@ -196,6 +157,10 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::sync::atomic::{AtomicUsize, Ordering};
+
+    fn count_up(count: &AtomicUsize) {
+        count.fetch_add(1, Ordering::SeqCst);
+    }
 
     #[test]
     fn flushes_run_before_compactions_and_steps_are_single() {
@@ -214,7 +179,7 @@ mod tests {
 
     #[test]
     fn shutdown_waits_for_running_jobs_and_drops_waiting_ones() {
-        let scheduler = Scheduler::with_threads(2).expect("threads");
+        let scheduler = Scheduler::of_pool(ThreadPool::new(2).expect("threads"));
         let count = Arc::new(AtomicUsize::new(0));
         for _ in 0..50 {
             let count = Arc::clone(&count);
@@ -230,5 +195,58 @@ mod tests {
         scheduler.submit(Priority::Flush, Box::new(|| unreachable!("nothing runs after shutdown")));
         assert_eq!(scheduler.pending(), 0);
         assert_eq!(count.load(Ordering::SeqCst), after);
+    }
+
+    #[test]
+    fn a_pool_serves_several_schedulers_flushes_first_and_keeps_a_thread_for_them() {
+        let pool = ThreadPool::new(2).expect("threads");
+        let schedulers = [Scheduler::of_pool(Arc::clone(&pool)), Scheduler::of_pool(Arc::clone(&pool))];
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let done = Arc::new(AtomicUsize::new(0));
+        for scheduler in &schedulers {
+            let gate = Arc::clone(&gate);
+            let held = move || {
+                let mut is_open = gate.0.lock();
+                while !*is_open {
+                    is_open = gate.1.wait(is_open);
+                }
+            };
+            scheduler.submit(Priority::Compaction, Box::new(held));
+        }
+        // Both compactions would wait at the gate; one thread stays free.
+        for scheduler in &schedulers {
+            let done = Arc::clone(&done);
+            scheduler.submit(Priority::Flush, Box::new(move || count_up(&done)));
+        }
+        while done.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(schedulers[0].pending() + schedulers[1].pending(), 2);
+        *gate.0.lock() = true;
+        gate.1.notify_all();
+        schedulers[0].shutdown();
+        assert_eq!(schedulers[0].pending(), 0);
+        let after = Arc::clone(&done);
+        schedulers[1].submit(Priority::Flush, Box::new(move || count_up(&after)));
+        while done.load(Ordering::SeqCst) < 3 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_jobs_panic_is_its_own_databases_and_the_pool_goes_on() {
+        let pool = ThreadPool::new(1).expect("threads");
+        let (bad, good) = (Scheduler::of_pool(Arc::clone(&pool)), Scheduler::of_pool(pool));
+        bad.submit(Priority::Flush, Box::new(|| std::panic::resume_unwind(Box::new("of the job"))));
+        let done = Arc::new(AtomicUsize::new(0));
+        let own = Arc::clone(&done);
+        good.submit(Priority::Flush, Box::new(move || count_up(&own)));
+        while done.load(Ordering::SeqCst) == 0 || bad.pending() > 0 {
+            std::thread::yield_now();
+        }
+        let panic =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bad.shutdown())).expect_err("it goes on here");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"of the job"));
+        good.shutdown();
     }
 }

@@ -24,6 +24,7 @@ use crate::superversion::purge::{Janitor, JanitorConfig, JanitorSeed};
 use crate::superversion::{FamilyConfig, FamilyState, FrozenSnapshots};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
+use crate::threads::ThreadPool;
 use crate::version::edit::VersionEdit;
 use crate::version::set::{FamilySnapshot, Recovered, VersionSet, VersionSetConfig};
 use crate::version::table_cache::TableCache;
@@ -274,8 +275,10 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
     let numbers = Arc::clone(&versions);
     let scheduler = match options.background {
         BackgroundMode::Manual => Scheduler::manual(),
-        BackgroundMode::Threads => Scheduler::with_threads(options.max_background_jobs)
-            .map_err(|error| Error::from_io("spawn", dir, &error))?,
+        BackgroundMode::Threads => Scheduler::of_pool(match &options.thread_pool {
+            Some(pool) => Arc::clone(pool),
+            None => ThreadPool::new(options.max_background_jobs)?,
+        }),
     };
     let core = Arc::new_cyclic(|weak: &std::sync::Weak<Core>| {
         let (flusher, ticker) = (weak.clone(), weak.clone());

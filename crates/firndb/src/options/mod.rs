@@ -13,6 +13,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::compression::Compression;
 use crate::fs::{Fs, PosixFs};
 use crate::metrics::{EventListener, Logger, Statistics};
+use crate::threads::ThreadPool;
 use crate::wal::WalRecoveryMode;
 
 pub(crate) mod file;
@@ -97,6 +98,9 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Who runs flushes and compactions. Default: threads.
     pub background: BackgroundMode,
+    /// Threads for flushes and compactions; several databases may share them. Default: its own, as many as
+    /// `max_background_jobs`.
+    pub thread_pool: Option<Arc<ThreadPool>>,
     /// Cache of blocks; several databases may share it. Default: its own of 32 MiB, as in RocksDB.
     pub block_cache: Option<Arc<BlockCache>>,
     /// Counters; several databases may share them. Default: its own.
@@ -129,6 +133,7 @@ impl Default for Options {
             fs: Arc::new(PosixFs::new()),
             clock: Arc::new(SystemClock::default()),
             background: BackgroundMode::Threads,
+            thread_pool: None,
             block_cache: None,
             statistics: None,
             listeners: Vec::new(),
