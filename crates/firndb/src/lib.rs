@@ -56,4 +56,4 @@ pub use superversion::{PinKind, PinReport, Snapshot};
 pub use threads::ThreadPool;
 pub use wal::WalRecoveryMode;
 pub use write::batch::WriteBatch;
-pub use write::{Durability, WriteOptions};
+pub use write::{Durability, WriteBufferManager, WriteOptions};

@@ -13,7 +13,8 @@ use crate::error::{CorruptionKind, Error, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name;
 use crate::format::key::{FileNumber, user_key};
-use crate::fs::{CreateMode, Fs, WritableFile};
+use crate::fs::paced::{Pace, paced};
+use crate::fs::{CreateMode, Fs, RateLimiter, WritableFile};
 use crate::iter::compaction_iter::CompactionIter;
 use crate::iter::merging::MergingIter;
 use crate::metrics::{Statistics, Ticker};
@@ -40,6 +41,7 @@ pub(crate) struct CompactionContext {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rate_limiter: Option<Arc<RateLimiter>>,
     pub(crate) versions: Arc<VersionSet>,
     pub(crate) tables: Arc<TableCache>,
     pub(crate) statistics: Arc<Statistics>,
@@ -285,6 +287,7 @@ impl Writer<'_> {
         let guard = context.versions.new_output();
         let path = context.dir.join(file_name::table(guard.number()));
         let file = context.fs.create(&path, CreateMode::New)?;
+        let file = paced(file, context.rate_limiter.as_ref(), &context.clock, Pace::Compaction);
         self.paths.push(path.clone());
         let build = TableBuildContext {
             order: config.order.clone(),

@@ -19,7 +19,7 @@ use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::version::Version;
 use crate::version::edit::VersionEdit;
-use crate::write::StallInputs;
+use crate::write::{BudgetMember, StallInputs};
 
 use super::core::{Core, Family};
 
@@ -291,11 +291,31 @@ impl Core {
         self.obsolete_tables(orphans.into_iter().map(|number| (number, 0)));
     }
 
+    /// The budget of several databases is exceeded, and this one has most: its largest memtable goes.
+    pub(super) fn relieve_memory(self: &Arc<Self>, member: &Arc<BudgetMember>) {
+        let (core, member) = (Arc::downgrade(self), Arc::clone(member));
+        self.scheduler.submit(
+            Priority::Flush,
+            Box::new(move || {
+                let Some(core) = core.upgrade() else { return };
+                let bytes = |family: &Arc<Family>| family.state.load_full().memtable.approximate_bytes();
+                if let Some(family) = core.all_families().into_iter().max_by_key(bytes)
+                    && !core.is_closed.load(Ordering::Relaxed)
+                {
+                    // A failed flush is tried again like any other: `flush_families` has seen to that.
+                    let _ = core.flush_families(&[family.state.id()]);
+                }
+                member.answered();
+            }),
+        );
+    }
+
     fn flush_context(&self, family: &Family) -> FlushContext {
         FlushContext {
             fs: Arc::clone(&self.fs),
             dir: self.dir.clone(),
             clock: Arc::clone(&self.clock),
+            rate_limiter: self.options.rate_limiter.clone(),
             versions: Arc::clone(&self.versions),
             table: family.table(),
         }
@@ -306,6 +326,7 @@ impl Core {
             fs: Arc::clone(&self.fs),
             dir: self.dir.clone(),
             clock: Arc::clone(&self.clock),
+            rate_limiter: self.options.rate_limiter.clone(),
             versions: Arc::clone(&self.versions),
             tables: Arc::clone(&self.tables),
             statistics: Arc::clone(&self.statistics),

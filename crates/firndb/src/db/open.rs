@@ -28,7 +28,7 @@ use crate::threads::ThreadPool;
 use crate::version::edit::VersionEdit;
 use crate::version::set::{FamilySnapshot, Recovered, VersionSet, VersionSetConfig};
 use crate::version::table_cache::TableCache;
-use crate::write::{WriteConfig, WriteQueue};
+use crate::write::{BudgetMember, WriteConfig, WriteQueue};
 
 use super::core::{Core, Family, LockHolder};
 use super::options_text::OptionsText;
@@ -253,6 +253,7 @@ fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recove
             fs: Arc::clone(&options.fs),
             dir: dir.to_owned(),
             clock: Arc::clone(&options.clock),
+            rate_limiter: options.rate_limiter.clone(),
             versions: Arc::clone(&parts.versions),
             table: family.table(),
         };
@@ -282,6 +283,13 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
     };
     let core = Arc::new_cyclic(|weak: &std::sync::Weak<Core>| {
         let (flusher, ticker) = (weak.clone(), weak.clone());
+        let budget = options.write_buffer_manager.as_ref().map(|manager| {
+            let relieved = weak.clone();
+            manager.join(Box::new(move |member: &Arc<BudgetMember>| match relieved.upgrade() {
+                Some(core) => core.relieve_memory(member),
+                None => member.answered(),
+            }))
+        });
         let queue = WriteQueue::new(
             WriteConfig {
                 fs: Arc::clone(&fs),
@@ -297,6 +305,7 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
                 }),
                 wal_bytes_max: wal_bytes_max(&options, &parts.families),
                 memtable_bytes_max: options.db_write_buffer_size,
+                budget,
                 atomic_flush: options.atomic_flush,
                 is_manual: options.background == BackgroundMode::Manual,
             },

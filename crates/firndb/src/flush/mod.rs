@@ -9,7 +9,8 @@ use crate::clock::{CancelToken, Clock};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::format::file_name;
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
-use crate::fs::{CreateMode, Fs};
+use crate::fs::paced::{Pace, paced};
+use crate::fs::{CreateMode, Fs, RateLimiter};
 use crate::iter::InternalIterator;
 use crate::iter::compaction_iter::CompactionIter;
 use crate::iter::merging::MergingIter;
@@ -31,6 +32,7 @@ pub(crate) struct FlushContext {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rate_limiter: Option<Arc<RateLimiter>>,
     pub(crate) versions: Arc<VersionSet>,
     pub(crate) table: TableConfig,
 }
@@ -132,6 +134,7 @@ impl FlushJob {
         let now = context.clock.unix_seconds();
         let oldest = self.memtables.iter().map(|memtable| memtable.creation_time).min().unwrap_or(now);
         let file = context.fs.create(path, CreateMode::New)?;
+        let file = paced(file, context.rate_limiter.as_ref(), &context.clock, Pace::Flush);
         let build = TableBuildContext {
             order: config.order.clone(),
             family_id: config.id,

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use crate::error::Result;
 
 pub(crate) mod memory;
+pub(crate) mod paced;
 pub(crate) mod posix;
 
 pub use memory::{CrashPolicy, Fault, FaultEffect, FsOp, Hazard, HazardKind, LoggedOp, MemoryFs};
+pub use paced::RateLimiter;
 pub use posix::PosixFs;
 
 /// How a file is made.

@@ -32,9 +32,6 @@ pub(crate) struct MemTable {
     pub(crate) id: u64,
     list: Arc<SkipList>,
     entries: AtomicU64,
-    deletions: AtomicU64,
-    data_bytes: AtomicU64,
-    smallest_seq: AtomicU64,
     largest_seq: AtomicU64,
     /// The WAL that was current when the memtable was made: older ones hold none of its writes.
     log_number: FileNumber,
@@ -75,9 +72,6 @@ impl MemTable {
             id,
             list: Arc::new(SkipList::new(order, expected_bytes)),
             entries: AtomicU64::new(0),
-            deletions: AtomicU64::new(0),
-            data_bytes: AtomicU64::new(0),
-            smallest_seq: AtomicU64::new(u64::MAX),
             largest_seq: AtomicU64::new(0),
             log_number,
             creation_time,
@@ -108,13 +102,6 @@ impl MemTable {
         }
         // Relaxed, all of them: read when the writers are done, or as an estimate.
         self.entries.fetch_add(1, Ordering::Relaxed);
-        if kind != ValueKind::Value {
-            self.deletions.fetch_add(u64::from(kind.is_tombstone()), Ordering::Relaxed);
-        }
-        self.data_bytes.fetch_add((user_key.len() + value.len()) as u64, Ordering::Relaxed);
-        if self.smallest_seq.load(Ordering::Relaxed) > sequence.0 {
-            self.smallest_seq.fetch_min(sequence.0, Ordering::Relaxed);
-        }
         self.largest_seq.fetch_max(sequence.0, Ordering::Relaxed);
         Ok(())
     }

@@ -11,10 +11,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::compression::Compression;
-use crate::fs::{Fs, PosixFs};
+use crate::fs::{Fs, PosixFs, RateLimiter};
 use crate::metrics::{EventListener, Logger, Statistics};
 use crate::threads::ThreadPool;
 use crate::wal::WalRecoveryMode;
+use crate::write::WriteBufferManager;
 
 pub(crate) mod file;
 
@@ -78,6 +79,11 @@ pub struct Options {
     pub max_total_wal_size: u64,
     /// Bytes of all memtables beyond which the largest is flushed. 0, the default: no limit beside each family's own.
     pub db_write_buffer_size: u64,
+    /// A budget for the active memtables of several databases: over it, the one that has most flushes its largest. Default:
+    /// none.
+    pub write_buffer_manager: Option<Arc<WriteBufferManager>>,
+    /// How fast flushes and compactions write, over several databases. Default: no limit.
+    pub rate_limiter: Option<Arc<RateLimiter>>,
     /// A MANIFEST larger than this many bytes is replaced by a new one. Default: 1 GiB.
     pub max_manifest_file_size: u64,
     /// Do not flush memtables on close: the write-ahead log keeps them. Data written with `NoWal` is flushed all the
@@ -125,6 +131,8 @@ impl Default for Options {
             max_background_jobs: 2,
             max_total_wal_size: 0,
             db_write_buffer_size: 0,
+            write_buffer_manager: None,
+            rate_limiter: None,
             max_manifest_file_size: 1 << 30,
             avoid_flush_during_shutdown: false,
             atomic_flush: false,

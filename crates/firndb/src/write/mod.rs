@@ -3,6 +3,7 @@
 //! Flow: `db` -> **[`WriteQueue`]** -> `wal` (append, perhaps sync) -> `memtable` -> visible.
 
 pub(crate) mod batch;
+mod budget;
 mod options;
 mod queue;
 mod stall;
@@ -10,6 +11,8 @@ mod stall;
 mod tests;
 mod wal_set;
 
+pub(crate) use budget::BudgetMember;
+pub use budget::WriteBufferManager;
 pub use options::{Durability, WriteOptions};
 pub(crate) use queue::{WriteConfig, WriteQueue, apply};
 pub(crate) use stall::{StallConfig, StallInputs};

@@ -33,6 +33,7 @@ use crate::sync::{Arc, Condvar, Mutex};
 use crate::wal::RECORD_BYTES_MAX;
 
 use super::batch::WriteBatch;
+use super::budget::BudgetMember;
 use super::options::{Durability, WriteOptions};
 use super::stall::{StallConfig, StallInputs, StallState};
 use super::wal_set::WalSet;
@@ -61,6 +62,8 @@ pub(crate) struct WriteConfig {
     /// Bytes of all logs, or of all memtables, beyond which something is flushed; 0: no limit.
     pub(crate) wal_bytes_max: u64,
     pub(crate) memtable_bytes_max: u64,
+    /// The database's part in a budget of several.
+    pub(crate) budget: Option<Arc<BudgetMember>>,
     /// Full memtables of all families are switched together.
     pub(crate) atomic_flush: bool,
     /// No thread runs what writers would wait for: they are told so instead of waiting for ever.
@@ -268,6 +271,9 @@ impl Commit {
             if bytes >= family.write_buffer_size {
                 full.push(family.state.id());
             }
+        }
+        if let Some(budget) = &config.budget {
+            budget.report(total);
         }
         if config.memtable_bytes_max > 0 && total > config.memtable_bytes_max && full.is_empty() {
             let largest = self.families.iter().filter(|family| !family.memtable.is_empty());

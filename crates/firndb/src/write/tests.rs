@@ -47,6 +47,7 @@ fn queue(fs: &MemoryFs, families: u32, buffer: u64) -> Arc<WriteQueue> {
         on_full: Box::new(|_| {}),
         wal_bytes_max: 0,
         memtable_bytes_max: 0,
+        budget: None,
         atomic_flush: false,
         is_manual: false,
     };
