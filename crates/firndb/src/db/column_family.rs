@@ -111,7 +111,8 @@ impl ColumnFamily {
     /// As [`Db::write`](super::Db::write).
     #[inline]
     pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
-        let mut batch = WriteBatch::new();
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let mut batch = WriteBatch::for_one(key.len() + value.len());
         batch.put_cf(self.id(), key, value);
         self.write(&mut batch, options)
     }
@@ -129,7 +130,7 @@ impl ColumnFamily {
     /// # Errors
     /// As [`Db::write`](super::Db::write).
     pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::for_one(key.as_ref().len());
         batch.delete_cf(self.id(), key);
         self.write(&mut batch, options)
     }

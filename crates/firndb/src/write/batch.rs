@@ -47,6 +47,9 @@ impl Tag {
     }
 }
 
+/// A tag and three varints: what an operation takes at most beside its key and value.
+const OPERATION_LEN_MAX: usize = 16;
+
 /// One operation of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchOperation<'a> {
@@ -81,7 +84,20 @@ impl Default for WriteBatch {
 impl WriteBatch {
     /// An empty batch.
     pub fn new() -> WriteBatch {
-        WriteBatch { bytes: vec![0; HEADER_LEN], is_too_large: false }
+        WriteBatch::with_capacity(0)
+    }
+
+    /// A batch without operations that has memory for `bytes` of them.
+    pub fn with_capacity(bytes: usize) -> WriteBatch {
+        let mut all = Vec::with_capacity(HEADER_LEN + bytes);
+        all.resize(HEADER_LEN, 0);
+        WriteBatch { bytes: all, is_too_large: false }
+    }
+
+    /// A batch that has memory for one operation whose key and value have `bytes`.
+    #[inline]
+    pub(crate) fn for_one(bytes: usize) -> WriteBatch {
+        WriteBatch::with_capacity(OPERATION_LEN_MAX + bytes)
     }
 
     /// Sets `key` to `value` in the default family.
@@ -201,6 +217,8 @@ impl WriteBatch {
             self.is_too_large = true;
             return self;
         };
+        // Memory is asked for once.
+        self.bytes.reserve(OPERATION_LEN_MAX + key.len() + value.map_or(0, <[u8]>::len));
         // RocksDB writes the default family with the plain tag, and so must everyone.
         if family == ColumnFamilyId::DEFAULT {
             self.bytes.push(tag);
