@@ -60,6 +60,7 @@ pub(crate) fn get(
     for (number, level) in layers.version.levels.iter().enumerate() {
         let files = match number {
             0 => level.files(),
+            _ if level.files().is_empty() => continue,
             _ => {
                 let target = target.get_or_insert_with(|| SeekKey::new(user_key, sequence));
                 let at = level.find_file(order, target);
