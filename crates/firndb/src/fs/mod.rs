@@ -70,6 +70,9 @@ pub trait WritableFile: Send + Sync + Debug {
     fn size(&self) -> u64;
     /// A hint that about `len` bytes will be written; never changes the size.
     fn allocate(&self, len: u64);
+    /// A hint to begin writing `len` bytes from `offset` to the device, so that a later sync has less to wait for. Promises
+    /// nothing.
+    fn start_write_back(&self, _offset: u64, _len: u64) {}
 }
 
 /// A held lock; dropping it lets go.

@@ -99,6 +99,10 @@ impl WritableFile for PacedFile {
     fn allocate(&self, len: u64) {
         self.file.allocate(len);
     }
+
+    fn start_write_back(&self, offset: u64, len: u64) {
+        self.file.start_write_back(offset, len);
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -15,7 +15,10 @@
 //!
 //! Source: RocksDB `env/io_posix.cc`, `env/fs_posix.cc` for what is locked and preallocated; LWN "PostgreSQL's fsync
 //! surprise" for rule 1.
-#![expect(unsafe_code, reason = "fcntl record locks have no safe interface for open file descriptions")]
+#![expect(
+    unsafe_code,
+    reason = "record locks of open file descriptions and hints to write back have no safe interface"
+)]
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -348,6 +351,21 @@ impl WritableFile for PosixWriter {
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let _ = len;
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn start_write_back(&self, offset: u64, len: u64) {
+        use std::os::fd::AsRawFd;
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+        // SAFETY: the descriptor is open while `self` is borrowed; the call touches no memory of ours.
+        let outcome = unsafe { libc::sync_file_range(self.file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+        if outcome != 0 {
+            let error = io::Error::last_os_error();
+            // Where there is no such call nothing is lost. Any other failure is one of writing: see rule 1.
+            if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EOPNOTSUPP)) {
+                self.failed.store(true, Ordering::Relaxed);
+            }
+        }
     }
 }
 

@@ -15,6 +15,10 @@ use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
 use crate::wal::writer::LogWriter;
 
+/// The device gets a log in pieces of this size, while it grows: its sync, at the latest when the next log begins, then
+/// has little to wait for.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct WalSet {
@@ -25,6 +29,8 @@ pub(super) struct WalSet {
     current: Option<LogWriter>,
     number: FileNumber,
     has_unsynced: bool,
+    /// Bytes of the current log whose writing to the device has begun.
+    begun: u64,
     /// Older logs with records that were never synced, oldest first.
     unsynced: Vec<(FileNumber, Arc<dyn WritableFile>)>,
     /// Older logs and their sizes, oldest first.
@@ -40,6 +46,7 @@ impl WalSet {
             current: None,
             number: FileNumber(0),
             has_unsynced: false,
+            begun: 0,
             unsynced: Vec::new(),
             older: Vec::new(),
         }
@@ -84,6 +91,7 @@ impl WalSet {
         self.current = Some(log);
         self.number = number;
         self.has_unsynced = false;
+        self.begun = 0;
         Ok(())
     }
 
@@ -118,7 +126,15 @@ impl WalSet {
     #[inline]
     pub(super) fn hand_over(&mut self) -> Result<()> {
         match &mut self.current {
-            Some(log) => log.flush_buffer(),
+            Some(log) => {
+                log.flush_buffer()?;
+                let size = log.size();
+                if size - self.begun >= WRITE_BACK_BYTES {
+                    log.file().start_write_back(self.begun, size - self.begun);
+                    self.begun = size;
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }
