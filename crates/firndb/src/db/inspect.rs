@@ -68,7 +68,7 @@ fn kind_name(kind: ValueKind) -> String {
 /// # Errors
 /// `Corruption` with the offset; what came before was handed out.
 pub fn manifest(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
-    log(fs, path, &mut |offset, record| {
+    log(fs, path, each, &mut |offset, record, each| {
         let edit = VersionEdit::decode(record).map_err(|error| error.in_file(path, Some(offset)))?;
         let mut fields = vec![number("offset", offset), number("family", u64::from(edit.family.0))];
         let mut optional = |name: &str, value: Option<u64>| fields.extend(value.map(|value| number(name, value)));
@@ -116,7 +116,7 @@ pub fn manifest(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
 /// # Errors
 /// `Corruption` with the offset; what came before was handed out.
 pub fn wal(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
-    log(fs, path, &mut |offset, record| {
+    log(fs, path, each, &mut |offset, record, each| {
         let batch = WriteBatch::from_bytes(record).map_err(|error| error.in_file(path, Some(offset)))?;
         each(Item {
             title: "batch",
@@ -142,15 +142,20 @@ pub fn wal(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
     })
 }
 
+type OnRecord<'a> = &'a mut dyn FnMut(u64, &[u8], Each<'_>) -> Result<()>;
+
 /// Calls back with every record of a log file.
-fn log(fs: &dyn Fs, path: &Path, each: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+fn log(fs: &dyn Fs, path: &Path, each: Each<'_>, on_record: OnRecord<'_>) -> Result<()> {
     let mut reader = LogReader::new(fs.open_random(path)?, path.to_owned(), number_in_name(path).0);
     let mut record = Vec::new();
     loop {
         match reader.next(&mut record)? {
-            ReadOutcome::Record { offset } => each(offset, &record)?,
+            ReadOutcome::Record { offset } => on_record(offset, &record, each)?,
+            ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(()),
             // A record that was being written when its process ended is no damage.
-            ReadOutcome::End | ReadOutcome::OldRecord { .. } | ReadOutcome::TruncatedTail { .. } => return Ok(()),
+            ReadOutcome::TruncatedTail { offset } => {
+                return each(Item { title: "cut-off record", fields: vec![number("offset", offset)] });
+            }
             ReadOutcome::Corrupt { offset, reason } => {
                 return Err(Error::corrupt_at(CorruptionKind::Malformed, path, offset, reason));
             }

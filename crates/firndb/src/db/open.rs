@@ -82,7 +82,7 @@ fn version_config(dir: &Path, options: &Options) -> VersionSetConfig {
 }
 
 /// Options of a family: the user's, and what the directory's OPTIONS file says of the shape of its levels.
-fn family_options(options: &Options, text: &OptionsText, family: &FamilySnapshot) -> Result<FamilyOptions> {
+pub(super) fn family_options(options: &Options, text: &OptionsText, family: &FamilySnapshot) -> Result<FamilyOptions> {
     let mut found = FamilyOptions { key_order: family.order.clone(), ..options.family.clone() };
     text.file.apply_to(&family.name, &mut found)?;
     if let Some(named) = text.file.comparator(&family.name)
@@ -457,14 +457,31 @@ pub(super) fn open_read_only(dir: &Path, options: Options) -> Result<Opened> {
     options.validate()?;
     let mut tries = 0;
     loop {
+        let before = what_is_there(dir, &options);
         match try_open_read_only(dir, &options) {
             Err(error) if is_moved(&error) && tries < READ_ONLY_TRIES => {
+                options.clock.sleep(std::time::Duration::from_millis(5 * (tries as u64 + 1)));
+                // Nothing moved, twice: the files are as they are, and so is the answer.
+                if tries > 0 && what_is_there(dir, &options) == before {
+                    return Err(error);
+                }
                 tries += 1;
-                options.clock.sleep(std::time::Duration::from_millis(5 * tries as u64));
             }
             other => return other,
         }
     }
+}
+
+/// All that changes when a writer moves on: the names in the directory, and how long the MANIFESTs are.
+fn what_is_there(dir: &Path, options: &Options) -> Option<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    for entry in options.fs.list(dir).ok()? {
+        let is_manifest = matches!(file_name::parse(&entry.name), Some((FileKind::Manifest, _)));
+        let size = if is_manifest { options.fs.file_size(&dir.join(&entry.name)).unwrap_or(0) } else { 0 };
+        found.push((entry.name, size));
+    }
+    found.sort_unstable();
+    Some(found)
 }
 
 /// True for what a writer that removes files beside us looks like.

@@ -67,7 +67,7 @@ pub struct DbStats {
     pub cache_bytes: (usize, usize),
     /// Bytes of the indexes and filters of open tables.
     pub table_readers_bytes: u64,
-    /// Bytes of all write-ahead logs.
+    /// Bytes of all write-ahead logs that are needed.
     pub wal_bytes: u64,
     /// Bytes of tables written by flushes since open.
     pub bytes_flushed: u64,
@@ -148,7 +148,7 @@ impl Db {
             families: families.collect(),
             cache_bytes: (core.cache.usage(), core.cache.capacity()),
             table_readers_bytes: core.all_families().iter().map(|family| readers_memory(family)).sum(),
-            wal_bytes: core.queue.as_ref().map_or(0, |queue| queue.wal_bytes()),
+            wal_bytes: core.queue.as_ref().map_or(core.report.bytes, |queue| queue.wal_bytes()),
             bytes_flushed: core.bytes_flushed.load(Ordering::Relaxed),
             bytes_compacted: core.bytes_compacted.load(Ordering::Relaxed),
             stall_reason: core.queue.as_ref().and_then(|queue| queue.stall_state().reason()).map(|why| why.to_string()),

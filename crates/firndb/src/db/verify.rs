@@ -12,9 +12,12 @@ use crate::options::Options;
 use crate::sync::Arc;
 use crate::table::reader::{TableOpenContext, TableReader};
 use crate::version::edit::FileMeta;
-use crate::version::set::{VersionSet, VersionSetConfig};
+use crate::version::set::{Recovered, VersionSet, VersionSetConfig};
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::batch::WriteBatch;
+
+use super::open::family_options;
+use super::options_text::OptionsText;
 
 /// How far a verification is.
 #[non_exhaustive]
@@ -83,19 +86,8 @@ pub fn verify_directory(
     if !has(FileKind::Current) && !has(FileKind::Table) && !has(FileKind::Wal) {
         return Err(Error::new(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display())));
     }
-    let config = VersionSetConfig {
-        fs: Arc::clone(fs),
-        dir: dir.to_owned(),
-        clock: Arc::clone(&options.clock),
-        levels: options.family.num_levels as usize,
-        manifest_bytes_max: options.max_manifest_file_size,
-    };
-    let order = match &options.family.key_order {
-        KeyOrder::Bytewise => None,
-        other => Some(other.clone()),
-    };
-    let recovered = match VersionSet::recover(config, true, &|_| order.clone()) {
-        Ok((_, recovered)) => recovered,
+    let recovered = match recover(dir, options) {
+        Ok(recovered) => recovered,
         Err(error) if error.kind() == ErrorKind::Corruption || error.kind() == ErrorKind::NoSuchDatabase => {
             report.damages.push(error);
             return Ok(report);
@@ -126,7 +118,8 @@ pub fn verify_directory(
         }
         verify_levels(dir, &family.version, &mut report);
     }
-    let needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
+    verify_options(dir, options, &recovered, &mut report)?;
+    let needed = first_needed_log(&recovered);
     for (kind, number) in &files {
         match kind {
             FileKind::Table if !live.contains(number) => {
@@ -141,7 +134,59 @@ pub fn verify_directory(
             _ => {}
         }
     }
+    if !report.damages.is_empty() {
+        forget_what_moved(dir, options, &mut report);
+    }
     Ok(report)
+}
+
+fn recover(dir: &Path, options: &Options) -> Result<Recovered> {
+    let config = VersionSetConfig {
+        fs: Arc::clone(&options.fs),
+        dir: dir.to_owned(),
+        clock: Arc::clone(&options.clock),
+        levels: options.family.num_levels as usize,
+        manifest_bytes_max: options.max_manifest_file_size,
+    };
+    let order = match &options.family.key_order {
+        KeyOrder::Bytewise => None,
+        other => Some(other.clone()),
+    };
+    VersionSet::recover(config, true, &|_| order.clone()).map(|(_, recovered)| recovered)
+}
+
+fn first_needed_log(recovered: &Recovered) -> FileNumber {
+    recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default()
+}
+
+/// A writer beside us may have removed files between our look at MANIFEST and at them: only what MANIFEST still names
+/// is damaged.
+fn forget_what_moved(dir: &Path, options: &Options, report: &mut VerifyReport) {
+    let Ok(now) = recover(dir, options) else { return };
+    report.damages.retain(|damage| {
+        let in_bytes = damage.corruption().and_then(|found| found.file.as_deref());
+        let path = in_bytes.or_else(|| damage.io().map(|found| found.path.as_path()));
+        let name = path.and_then(Path::file_name).and_then(|name| name.to_str());
+        match name.and_then(file_name::parse) {
+            Some((FileKind::Table, number)) => now.families.iter().any(|family| family.version.contains(number)),
+            Some((FileKind::Wal, number)) => number >= first_needed_log(&now),
+            _ => true,
+        }
+    });
+}
+
+/// OPTIONS must be readable, and agree with MANIFEST: no open gets past it otherwise.
+fn verify_options(dir: &Path, options: &Options, recovered: &Recovered, report: &mut VerifyReport) -> Result<()> {
+    let checked = OptionsText::read(&*options.fs, dir).and_then(|text| {
+        recovered.families.iter().try_for_each(|family| family_options(options, &text, family).map(drop))
+    });
+    match checked {
+        Err(error) if error.kind() == ErrorKind::Corruption => report.damages.push(error),
+        // A writer beside us replaced it.
+        Err(error) if error.is_not_found() => {}
+        other => other?,
+    }
+    Ok(())
 }
 
 fn verify_table(
@@ -209,7 +254,14 @@ fn verify_levels(dir: &Path, version: &crate::version::Version, report: &mut Ver
 
 fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut VerifyReport) -> Result<()> {
     let path = dir.join(file_name::wal(number));
-    let mut reader = LogReader::new(options.fs.open_random(&path)?, path.clone(), number.0);
+    let file = match options.fs.open_random(&path) {
+        Err(error) if error.is_not_found() => {
+            report.damages.push(error);
+            return Ok(());
+        }
+        other => other?,
+    };
+    let mut reader = LogReader::new(file, path.clone(), number.0);
     let mut record = Vec::new();
     loop {
         match reader.next(&mut record)? {
@@ -224,6 +276,11 @@ fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut Ve
                 }
             }
             ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(()),
+            ReadOutcome::TruncatedTail { offset } if reader.cut_off_tail_is_whole() => {
+                let what = "the header of the last record is damaged";
+                report.damages.push(Error::corrupt_at(CorruptionKind::BadLength, &path, offset, what));
+                return Ok(());
+            }
             ReadOutcome::TruncatedTail { offset } => {
                 report.notes.push(format!("{}: the last record, at {offset}, is cut off", path.display()));
                 return Ok(());

@@ -29,6 +29,8 @@ pub struct DroppedLogPiece {
     pub offset: u64,
     /// What was found there.
     pub reason: String,
+    /// The log ends inside a record: a write that was underway in a crash, or is now. Anything else is damage.
+    pub is_cut_off: bool,
 }
 
 /// What was replayed from write-ahead logs when the database was opened, and what was not.
@@ -47,6 +49,8 @@ pub struct DroppedLogPiece {
 pub struct RecoveryReport {
     /// Logs that were read.
     pub logs: Vec<FileNumber>,
+    /// Their bytes.
+    pub bytes: u64,
     /// Batches that were applied.
     pub batches: u64,
     /// Operations in them.
@@ -109,6 +113,7 @@ struct Replay<'a> {
 impl Replay<'_> {
     fn log(&mut self, fs: &dyn Fs, path: PathBuf, log: FileNumber, is_last: bool) -> Result<()> {
         let file = fs.open_random(&path)?;
+        self.found.report.bytes += file.size()?;
         // Records of recycled logs carry the low half of their log's number.
         let mut reader = LogReader::new(file, path.clone(), log.0);
         let mut record = Vec::new();
@@ -118,7 +123,7 @@ impl Replay<'_> {
                 ReadOutcome::Record { offset } => match self.batch(&record, log, &path, offset) {
                     Ok(true) => continue,
                     Ok(false) => {
-                        self.drop_piece(log, offset, "records after damage in an earlier log".to_owned());
+                        self.drop_piece(log, offset, "records after damage in an earlier log".to_owned(), false);
                         return Ok(());
                     }
                     Err(error) if error.corruption().is_some() => (offset, error.to_string(), false),
@@ -139,7 +144,7 @@ impl Replay<'_> {
             if refused {
                 return Err(Error::corrupt_at(CorruptionKind::Malformed, &path, offset, reason));
             }
-            self.drop_piece(log, offset, reason);
+            self.drop_piece(log, offset, reason, is_cut_off);
             match self.mode {
                 WalRecoveryMode::SkipAnyCorruptedRecords if !is_cut_off => {}
                 WalRecoveryMode::PointInTime => {
@@ -151,8 +156,8 @@ impl Replay<'_> {
         }
     }
 
-    fn drop_piece(&mut self, log: FileNumber, offset: u64, reason: String) {
-        self.found.report.dropped.push(DroppedLogPiece { log, offset, reason });
+    fn drop_piece(&mut self, log: FileNumber, offset: u64, reason: String, is_cut_off: bool) {
+        self.found.report.dropped.push(DroppedLogPiece { log, offset, reason, is_cut_off });
     }
 
     /// Applies one record; false if it lies beyond the point where recovery stopped.

@@ -45,6 +45,8 @@ pub(crate) struct LogReader {
     block_start: u64,
     at: usize,
     is_last_block: bool,
+    /// Where in the block the fragment starts that seemed to be cut off.
+    cut_off_at: Option<usize>,
     has_legacy: bool,
     has_recyclable: bool,
 }
@@ -60,6 +62,7 @@ impl LogReader {
             block_start: 0,
             at: 0,
             is_last_block: false,
+            cut_off_at: None,
             has_legacy: false,
             has_recyclable: false,
         }
@@ -117,6 +120,23 @@ impl LogReader {
         }
     }
 
+    /// After [`ReadOutcome::TruncatedTail`]: true if nothing was cut off after all, but a length or type that is damaged
+    /// made it look so: the checksum fits another header, or whole records follow.
+    pub(crate) fn cut_off_tail_is_whole(&self) -> bool {
+        let Some(tail) = self.cut_off_at.map(|at| &self.block[at..]) else { return false };
+        let stored = |at: usize| unmask(u32::from_le_bytes([tail[at], tail[at + 1], tail[at + 2], tail[at + 3]]));
+        let fits = |at: usize, kind: u8, end: usize| {
+            stored(at) == crc32c_parts(&[&[kind], &tail[at + LEGACY_HEADER_LEN..end]])
+        };
+        let is_own = (kind::FULL..=kind::RECYCLABLE_LAST).any(|kind| fits(0, kind, tail.len()));
+        is_own
+            || (LEGACY_HEADER_LEN..tail.len().saturating_sub(LEGACY_HEADER_LEN)).any(|at| {
+                let end = at + LEGACY_HEADER_LEN + usize::from(u16::from_le_bytes([tail[at + 4], tail[at + 5]]));
+                let kind = tail[at + 6];
+                (kind::FULL..=kind::RECYCLABLE_LAST).contains(&kind) && end <= tail.len() && fits(at, kind, end)
+            })
+    }
+
     /// The next physical record of the kinds that carry data.
     fn fragment(&mut self) -> Result<Fragment> {
         loop {
@@ -147,6 +167,7 @@ impl LogReader {
             let header_len = if is_recyclable { RECYCLABLE_HEADER_LEN } else { LEGACY_HEADER_LEN };
             if left < header_len + length {
                 let fits_a_block = self.at + header_len + length <= BLOCK_LEN;
+                self.cut_off_at = Some(self.at);
                 self.at = self.block.len();
                 return Ok(match self.is_last_block && fits_a_block {
                     true => Fragment::Truncated { offset },

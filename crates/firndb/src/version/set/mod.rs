@@ -226,7 +226,8 @@ impl VersionSet {
     /// key order of a family by its name; where it gives none, the built-in order that MANIFEST names is taken.
     ///
     /// # Errors
-    /// `NoSuchDatabase` without CURRENT; `Corruption`; `InvalidArgument` if a family was made with another order.
+    /// `NoSuchDatabase` without CURRENT; `Corruption`; `InvalidArgument` if a family was made with another order than is
+    /// asked for; `NotSupported` if none is asked for and MANIFEST names one that is not built in.
     pub(crate) fn recover(
         config: VersionSetConfig,
         is_read_only: bool,
@@ -456,7 +457,7 @@ fn assemble_family(
                 None => {
                     let message =
                         format!("column family {:?} is ordered by {stored}: open it with that comparator", family.name);
-                    return Err(Error::new(ErrorKind::InvalidArgument, message));
+                    return Err(Error::new(ErrorKind::NotSupported, message));
                 }
             }
         }
