@@ -11,7 +11,7 @@ use fastrand::Rng;
 use firndb::{BlockCache, Db, Durability, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::args::{Bench, Workload};
-use crate::failure::{Failure, OK, Outcome};
+use crate::failure::{Failure, OK, Outcome, say};
 use crate::text::Form;
 
 const KEY_BYTES: usize = 16;
@@ -83,7 +83,7 @@ pub(crate) fn bench(arguments: &Bench, form: Form) -> Outcome {
         None => Place(std::env::temp_dir().join(format!("firn-bench-{}", std::process::id())), true),
     };
     if cfg!(debug_assertions) {
-        eprintln!("firn: this is a debug build; its figures mean nothing");
+        say(&"this is a debug build; its figures mean nothing");
     }
     let mut run = Run::new(arguments, &place.0)?;
     if !form.json {
@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
         let is_fill = matches!(workload, Workload::FillSeq | Workload::FillRandom | Workload::Overwrite);
         if !is_fill && !self.is_filled {
             // Readers need something to read.
-            eprintln!("firn: filling the database first");
+            say(&"filling the database first");
             self.writes("fill", |i, _, _| i)?;
             self.settle()?;
         }

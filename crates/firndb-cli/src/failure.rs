@@ -1,5 +1,7 @@
 //! How a command ends: exit codes, and what is said on stderr.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use firndb::{Error, ErrorKind};
@@ -14,6 +16,11 @@ pub(crate) const IO: u8 = 6;
 
 /// An exit code, or why there is no result.
 pub(crate) type Outcome = Result<u8, Failure>;
+
+/// Says something on stderr. If nobody can hear it, the exit code still can be seen.
+pub(crate) fn say(message: &dyn Display) {
+    let _ = writeln!(std::io::stderr().lock(), "firn: {message}");
+}
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -57,9 +64,9 @@ impl Failure {
         let code = self.code();
         if code != OK {
             match self {
-                Failure::Engine(error) => eprintln!("firn: {error}"),
-                Failure::Usage(message) => eprintln!("firn: {message}"),
-                Failure::Io(what, error) => eprintln!("firn: {what}: {error}"),
+                Failure::Engine(error) => say(error),
+                Failure::Usage(message) => say(message),
+                Failure::Io(what, error) => say(&format!("{what}: {error}")),
             }
         }
         ExitCode::from(code)

@@ -1,6 +1,6 @@
 //! `load`: lines from stdin into atomic batches.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, ErrorKind, Write};
 use std::path::Path;
 
 use firndb::{ColumnFamilyId, WriteBatch, WriteOptions};
@@ -9,10 +9,17 @@ use crate::failure::{Failure, OK, Outcome};
 use crate::text::Form;
 use crate::write;
 
-/// A line that is longer is refused rather than held in memory.
-const LINE_BYTES_MAX: usize = 1 << 30;
+/// A longer line or batch is more than the engine takes, and refused before it fills the memory.
+const BYTES_MAX: usize = 1 << 30;
 
-pub(crate) fn load(dir: &Path, family: Option<&str>, form: Form, batch_lines: u64, sync: bool, ack: bool) -> Outcome {
+pub(crate) fn load(
+    dir: &Path,
+    family: Option<&str>,
+    form: Form,
+    batch_lines: u64,
+    sync: bool,
+    mut ack: bool,
+) -> Outcome {
     let (db, family) = write::open_family(dir, family, true)?;
     let options = if sync { WriteOptions::synced() } else { WriteOptions::default() };
     let mut input = std::io::BufReader::with_capacity(1 << 16, std::io::stdin().lock());
@@ -32,6 +39,9 @@ pub(crate) fn load(dir: &Path, family: Option<&str>, form: Form, batch_lines: u6
             if let Err(why) = add(form, &line, family.id(), &mut batch) {
                 break Err(Failure::Usage(format!("line {number}: {why}")));
             }
+            if batch.as_bytes().len() > BYTES_MAX {
+                break Err(Failure::Usage(format!("line {number}: its batch grows beyond 1 GiB; see --batch")));
+            }
             in_batch += 1;
         }
         if in_batch == batch_lines || (!read && in_batch > 0) {
@@ -42,7 +52,11 @@ pub(crate) fn load(dir: &Path, family: Option<&str>, form: Form, batch_lines: u6
             batch.clear();
             in_batch = 0;
             if ack && let Err(error) = writeln!(out, "{number}").and_then(|()| out.flush()) {
-                break Err(Failure::stdout(error));
+                match error.kind() {
+                    // Whoever read the numbers has seen enough of them; the lines are still to be loaded.
+                    ErrorKind::BrokenPipe => ack = false,
+                    _ => break Err(Failure::stdout(error)),
+                }
             }
         }
         if !read {
@@ -56,14 +70,12 @@ pub(crate) fn load(dir: &Path, family: Option<&str>, form: Form, batch_lines: u6
     Ok(code)
 }
 
-/// Reads a line without its newline; false at the end of the input.
+/// Reads a line without its newline; false at the end of the input. Of a line that is too long, only enough to tell.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bool> {
-    let limit = LINE_BYTES_MAX as u64 + 1;
+    let limit = BYTES_MAX as u64 + 2;
     let read = std::io::Read::take(&mut *input, limit).read_until(b'\n', line)?;
     if line.last() == Some(&b'\n') {
         line.pop();
-    } else if read > LINE_BYTES_MAX {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a line of more than 1 GiB"));
     }
     Ok(read > 0)
 }
@@ -72,6 +84,9 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bo
 fn add(form: Form, line: &[u8], family: ColumnFamilyId, batch: &mut WriteBatch) -> Result<(), String> {
     if line.is_empty() {
         return Err("an empty line".to_owned());
+    }
+    if line.len() > BYTES_MAX {
+        return Err("it is longer than 1 GiB".to_owned());
     }
     if form.json {
         let value: serde_json::Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;

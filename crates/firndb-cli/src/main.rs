@@ -21,16 +21,21 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Arguments, Verb};
-use failure::Outcome;
+use failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let code = if error.use_stderr() { failure::USAGE } else { failure::OK };
+        Err(error) if error.use_stderr() => {
             // Nothing can be done about a closed terminal here.
             let _ = error.print();
-            return ExitCode::from(code);
+            return ExitCode::from(failure::USAGE);
+        }
+        Err(help) => {
+            return match help.print() {
+                Ok(()) => ExitCode::from(failure::OK),
+                Err(error) => Failure::stdout(error).report(),
+            };
         }
     };
     match run(&arguments) {
@@ -42,6 +47,11 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Outcome {
     let form = arguments.form();
     let family = arguments.cf.as_deref();
+    if let (Some(_), Verb::Verify { .. } | Verb::Cf { .. } | Verb::Dump { .. } | Verb::Tour { .. } | Verb::Bench(_)) =
+        (family, &arguments.verb)
+    {
+        return Err(Failure::Usage("--cf means nothing to this verb".to_owned()));
+    }
     match &arguments.verb {
         Verb::Put { db, key, value } => write::put(db, family, form, key, value),
         Verb::Get { db, key, raw } => read::get(db, family, form, key, *raw),
@@ -52,7 +62,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Verb::Flush { db } => write::flush(db, family),
         Verb::Compact { db } => write::compact(db, family),
         Verb::Verify { db } => verify::verify(db, form),
-        Verb::Stats { db } => stats::stats(db, form),
+        Verb::Stats { db } => stats::stats(db, family, form),
         Verb::Cf { verb } => write::column_family(verb, form),
         Verb::Dump { what, file } => dump::dump(*what, file, form),
         Verb::Tour { dir } => tour::tour(dir.as_deref()),

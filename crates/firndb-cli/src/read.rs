@@ -9,12 +9,23 @@ use firndb::{ColumnFamily, Db, Iter, Options, ReadOptions};
 use serde_json::{Map, Value};
 
 use crate::args::Scan;
-use crate::failure::{ABSENT, Failure, OK, Outcome};
+use crate::failure::{ABSENT, Failure, OK, Outcome, say};
 use crate::text::Form;
 
 /// Opens for reading: no lock, nothing written.
 pub(crate) fn open(dir: &Path) -> Result<Db, Failure> {
-    Ok(Db::open_read_only(dir, Options::default())?)
+    let db = Db::open_read_only(dir, Options::default())?;
+    // A log that ends inside a record may just be in a writer's hand.
+    for piece in db.recovery_report().dropped.iter().filter(|piece| !piece.is_cut_off) {
+        let log = dir.join(format!("{}.log", piece.log));
+        say(&format!(
+            "warning: {}, offset {}: {}; what comes after is left out",
+            log.display(),
+            piece.offset,
+            piece.reason
+        ));
+    }
+    Ok(db)
 }
 
 fn open_family(dir: &Path, family: Option<&str>) -> Result<ColumnFamily, Failure> {
@@ -93,12 +104,17 @@ pub(crate) fn scan(scan: &Scan, family: Option<&str>, form: Form) -> Outcome {
 
 pub(crate) fn count(dir: &Path, family: Option<&str>, form: Form) -> Outcome {
     let mut cursor = open_family(dir, family)?.cursor(ReadOptions::default())?;
+    let progress = crate::progress::counter("keys");
     let mut count = 0u64;
     cursor.seek_to_first()?;
     while cursor.valid() {
         count += 1;
+        if count.is_multiple_of(1 << 16) {
+            progress.set_position(count);
+        }
         cursor.next()?;
     }
+    progress.finish_and_clear();
     let line = if form.json { format!("{{\"count\":{count}}}\n") } else { format!("{count}\n") };
     std::io::stdout().lock().write_all(line.as_bytes()).map_err(Failure::stdout)?;
     Ok(OK)

@@ -11,9 +11,13 @@ use crate::failure::{Failure, OK, Outcome};
 use crate::read;
 use crate::text::Form;
 
-pub(crate) fn stats(dir: &Path, form: Form) -> Outcome {
+pub(crate) fn stats(dir: &Path, family: Option<&str>, form: Form) -> Outcome {
     let db = read::open(dir)?;
-    let stats = db.stats();
+    let mut stats = db.stats();
+    if let Some(name) = family {
+        db.column_family(name)?;
+        stats.families.retain(|family| family.name == name);
+    }
     let text = if form.json {
         let tickers: serde_json::Map<String, Value> =
             Ticker::ALL.iter().map(|ticker| (ticker.name().to_owned(), db.ticker(*ticker).into())).collect();

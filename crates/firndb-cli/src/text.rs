@@ -182,7 +182,7 @@ mod tests {
             assert!(unescape(bad.as_bytes()).is_err(), "{bad}");
         }
         assert_eq!(unescape(b"a\tb\r").as_deref(), Ok(&b"a\tb\r"[..]));
-        assert!(unescape(b"\xff").is_err());
+        assert!(unescape(b"\xff").is_err() && unescape(b"\0").is_err() && unescape(b"\xc2\x80").is_err());
         assert!(from_hex("abc").is_err() && from_hex("zz").is_err());
     }
 }

@@ -65,7 +65,9 @@ impl Place {
         let is_free = match std::fs::read_dir(dir) {
             Ok(mut entries) => entries.next().is_none(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-            Err(error) => return Err(Failure::Io("the tour's directory", error)),
+            Err(error) => {
+                return Err(Failure::Engine(Error::from_io("list", dir, &error)));
+            }
         };
         if !is_free {
             return Err(Failure::Usage(format!(

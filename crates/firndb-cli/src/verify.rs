@@ -5,7 +5,7 @@ use std::path::Path;
 
 use firndb::{Options, VerifyReport, verify_directory};
 
-use crate::failure::{CORRUPT, Failure, OK, Outcome};
+use crate::failure::{CORRUPT, Failure, OK, Outcome, say};
 use crate::text::Form;
 
 pub(crate) fn verify(dir: &Path, form: Form) -> Outcome {
@@ -19,7 +19,7 @@ pub(crate) fn verify(dir: &Path, form: Form) -> Outcome {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::stdout)?;
     for damage in &report.damages {
-        eprintln!("firn: {damage}");
+        say(damage);
     }
     Ok(if report.damages.is_empty() { OK } else { CORRUPT })
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use firndb::{ColumnFamily, Db, Options};
 
 use crate::args::FamilyVerb;
-use crate::failure::{Failure, OK, Outcome};
+use crate::failure::{Failure, OK, Outcome, say};
 use crate::read;
 use crate::text::Form;
 
@@ -16,7 +16,12 @@ pub(crate) fn open(dir: &Path, create: bool) -> Result<Db, Failure> {
     let mut options = Options::default();
     options.create_if_missing = create;
     options.avoid_flush_during_shutdown = true;
-    Ok(Db::open_with(dir, options)?)
+    let db = Db::open_with(dir, options)?;
+    for piece in &db.recovery_report().dropped {
+        let log = dir.join(format!("{}.log", piece.log));
+        say(&format!("warning: {}, offset {}: {}; what came after is lost", log.display(), piece.offset, piece.reason));
+    }
+    Ok(db)
 }
 
 /// Opens for writing into a family; a missing database is made only if that can succeed.
@@ -93,6 +98,9 @@ pub(crate) fn column_family(verb: &FamilyVerb, form: Form) -> Outcome {
                 out.push('\n');
             }
             std::io::stdout().lock().write_all(out.as_bytes()).map_err(Failure::stdout)?;
+        }
+        FamilyVerb::Create { name, .. } if name.is_empty() => {
+            return Err(Failure::Usage("a column family needs a name".to_owned()));
         }
         FamilyVerb::Create { db, name } => {
             let db = open(db, true)?;

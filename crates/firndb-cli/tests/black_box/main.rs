@@ -1,10 +1,15 @@
 //! The command `firn` from outside: what it prints, where, and with which exit code.
 
 mod damage;
+mod flips;
 mod forms;
+mod harness;
+mod input;
 mod inspect;
 mod load;
 mod oracle;
+mod refusals;
+mod text_form;
 mod verbs;
 
 use std::ffi::OsStr;
@@ -26,6 +31,26 @@ impl Ran {
     fn text(self) -> String {
         assert!(self.code == 0 && self.err.is_empty(), "{self:?}");
         String::from_utf8(self.out).expect("text")
+    }
+
+    /// Checks that the run worked, printed exactly this, and had nothing to say on stderr.
+    #[track_caller]
+    fn prints(&self, out: impl AsRef<[u8]>) {
+        assert_eq!((self.code, self.err.as_str()), (0, ""));
+        assert_eq!(String::from_utf8_lossy(&self.out), String::from_utf8_lossy(out.as_ref()));
+        assert_eq!(self.out, out.as_ref());
+    }
+
+    /// Checks that the run worked, and that there was nothing to say.
+    #[track_caller]
+    fn is_silent(&self) {
+        self.prints("");
+    }
+
+    /// Checks that the key was not there: exit code 1, and not a word.
+    #[track_caller]
+    fn is_absent(&self) {
+        assert_eq!((self.code, self.out.as_slice(), self.err.as_str()), (1, &b""[..], ""));
     }
 
     /// Checks that the run failed with `code`, said why in one place, and printed no result.
@@ -84,6 +109,19 @@ impl Place {
         let all: Vec<&OsStr> =
             [OsStr::new(verb), db.as_os_str()].into_iter().chain(arguments.iter().map(OsStr::new)).collect();
         firn_with(&all, input)
+    }
+
+    /// Runs `firn VERB DB ARGUMENTS` with arguments that need not be text.
+    fn run_bytes(&self, verb: &str, arguments: &[&[u8]]) -> Ran {
+        use std::os::unix::ffi::OsStrExt;
+        let db = self.db();
+        let given = arguments.iter().map(|bytes| OsStr::from_bytes(bytes));
+        firn(&[OsStr::new(verb), db.as_os_str()].into_iter().chain(given).collect::<Vec<_>>())
+    }
+
+    /// Runs `firn load DB ARGUMENTS`.
+    fn lines(&self, input: impl AsRef<[u8]>, arguments: &[&str]) -> Ran {
+        self.run_with("load", arguments, input.as_ref())
     }
 
     /// Loads lines.
