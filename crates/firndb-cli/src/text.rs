@@ -5,8 +5,18 @@
 
 use serde_json::{Map, Value};
 
+/// True for bytes that stand for themselves: most keys and values are nothing else.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' if byte != b'\\')
+}
+
 /// Appends the escaped form of `bytes`.
 pub(crate) fn escape_into(bytes: &[u8], out: &mut String) {
+    if bytes.iter().copied().all(is_plain)
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return out.push_str(text);
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
@@ -34,6 +44,9 @@ fn hex_digits(byte: u8, out: &mut String) {
 
 /// The bytes of an escaped text; the error says what is wrong with it.
 pub(crate) fn unescape(text: &[u8]) -> Result<Vec<u8>, String> {
+    if text.iter().copied().all(is_plain) {
+        return Ok(text.to_vec());
+    }
     let mut out = Vec::with_capacity(text.len());
     for chunk in text.utf8_chunks() {
         let mut chars = chunk.valid().chars();

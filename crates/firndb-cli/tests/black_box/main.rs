@@ -7,6 +7,7 @@ mod harness;
 mod input;
 mod inspect;
 mod load;
+mod model;
 mod oracle;
 mod refusals;
 mod text_form;

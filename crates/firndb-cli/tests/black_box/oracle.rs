@@ -1,8 +1,56 @@
 //! RocksDB's tools read what `firn` wrote.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use super::Place;
+use super::harness::{Random, hex};
+use super::{Place, files, firn};
+
+/// Runs one of RocksDB's tools; its stdout.
+fn tool(name: &str, arguments: &[String]) -> String {
+    let output = Command::new(name).args(arguments).output().expect("it is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+impl Place {
+    /// A copy of the database, since ldb writes to what it opens.
+    fn copy(&self, name: &str) -> PathBuf {
+        let copy = self.temporary.path().join(name);
+        std::fs::create_dir(&copy).expect("made");
+        for file in files(&self.db(), "") {
+            std::fs::copy(&file, copy.join(file.file_name().expect("a name"))).expect("copied");
+        }
+        copy
+    }
+
+    /// RocksDB reads every family as we do, finds its files consistent, and its tables whole.
+    fn is_read_by_rocksdb(&self, label: &str, families: &[&str]) {
+        let copy = self.copy(label);
+        let db = format!("--db={}", copy.display());
+        assert!(tool("ldb", &[db.clone(), "checkconsistency".to_owned()]).contains("OK"), "{label}");
+        for family in families {
+            let ours = self.run("scan", &["--hex", "--cf", family]).text();
+            let arguments = [&db, "scan", "--hex", &format!("--column_family={family}")].map(str::to_owned);
+            let theirs: String = tool("ldb", &arguments)
+                .lines()
+                .map(|line| line.replace(" : ", "\t").replace("0x", "").to_lowercase() + "\n")
+                .collect();
+            assert_eq!(ours, theirs, "{label}, {family}");
+        }
+        for table in self.files(".sst") {
+            let text = tool("sst_dump", &[format!("--file={}", table.display()), "--command=verify".to_owned()]);
+            assert!(text.contains("The file is ok"), "{label}: {text}");
+        }
+        // What RocksDB left of its copy is ours to read again.
+        for family in families {
+            let copied = firn(&["scan", copy.to_str().expect("text"), "--hex", "--cf", family]).text();
+            assert_eq!(copied, self.run("scan", &["--hex", "--cf", family]).text(), "{label}, {family}");
+        }
+        assert_eq!(firn(&["verify", copy.to_str().expect("text")]).code, 0, "{label}");
+    }
+}
 
 #[test]
 #[ignore = "needs RocksDB 7.8.3's ldb (cargo xtask oracles)"]
@@ -11,23 +59,92 @@ fn oracle_ldb_scans_what_firn_loaded_flushed_and_compacted() {
     let lines: String = (0..5000u32)
         .map(|n| format!("{:08x}\t{}\n", n.wrapping_mul(2_654_435_761), "ab".repeat(n as usize % 60)))
         .collect();
-    assert_eq!(place.run_with("load", &["--hex"], lines.as_bytes()).text(), "");
-    for verb in [None, Some("flush"), Some("compact")] {
-        if let Some(verb) = verb {
-            assert_eq!(place.run(verb, &[]).text(), "");
+    place.lines(&lines, &["--hex"]).is_silent();
+    for verb in ["log", "flush", "compact"] {
+        if verb != "log" {
+            place.run(verb, &[]).is_silent();
         }
-        let ours = place.run("scan", &["--hex"]).text();
-        // A copy, since ldb writes to what it opens.
-        let copy = place.temporary.path().join(format!("copy-{}", verb.unwrap_or("log")));
-        std::fs::create_dir(&copy).expect("made");
-        for file in super::files(&place.db(), "") {
-            std::fs::copy(&file, copy.join(file.file_name().expect("a name"))).expect("copied");
-        }
-        let output = Command::new("ldb").arg(format!("--db={}", copy.display())).args(["scan", "--hex"]).output();
-        let theirs = String::from_utf8(output.expect("it is installed").stdout).expect("text");
-        let theirs: String =
-            theirs.lines().map(|line| line.replace(" : ", "\t").replace("0x", "").to_lowercase() + "\n").collect();
-        assert_eq!(ours, theirs, "after {verb:?}");
-        assert_eq!(ours.lines().count(), 5000);
+        place.is_read_by_rocksdb(verb, &["default"]);
+        place.run("count", &[]).prints("5000\n");
     }
+}
+
+#[test]
+#[ignore = "needs RocksDB 7.8.3's ldb (cargo xtask oracles)"]
+fn oracle_ldb_reads_families_deletes_and_every_byte_at_every_stage() {
+    let place = Place::new();
+    let db = place.db();
+    firn(&["cf", "create", db.to_str().expect("text"), "two"]).is_silent();
+    firn(&["cf", "create", db.to_str().expect("text"), "gone"]).is_silent();
+    let families = ["default", "two"];
+    let mut random = Random(11);
+    for stage in 0..6 {
+        for family in families {
+            let lines: String = (0..800)
+                .map(|_| {
+                    let key = [&[random.next() as u8][..], &random.bytes(2)].concat();
+                    match random.below(4) {
+                        0 => format!("{}\n", hex(&key)),
+                        _ => format!("{}\t{}\n", hex(&key), hex(&random.bytes(40))),
+                    }
+                })
+                .collect();
+            place.lines(lines, &["--hex", "--cf", family, "--batch", "100"]).is_silent();
+        }
+        match stage {
+            1 => place.run("flush", &["--cf", "two"]).is_silent(),
+            2 => place.run("compact", &[]).is_silent(),
+            3 => firn(&["cf", "drop", db.to_str().expect("text"), "gone"]).is_silent(),
+            4 => place.run("flush", &[]).is_silent(),
+            _ => {}
+        }
+        let all: &[&str] = if stage < 3 { &["default", "two", "gone"] } else { &families };
+        place.is_read_by_rocksdb(&format!("stage {stage}"), all);
+    }
+}
+
+#[test]
+#[ignore = "needs RocksDB 7.8.3's ldb (cargo xtask oracles)"]
+fn oracle_what_a_killed_load_acknowledged_is_there_for_rocksdb_too() {
+    let place = Place::new();
+    let mut child =
+        super::command().arg("load").arg(place.db()).args(["--ack", "--batch", "50"]).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let lines: String = (0..1000).map(|number| format!("key{number:05}\tvalue\n")).collect();
+    std::io::Write::write_all(&mut stdin, lines.as_bytes()).expect("it reads");
+    let mut acks = std::io::BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while line != "1000\n" {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut acks, &mut line).expect("acknowledged") > 0);
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    place.run("count", &[]).prints("1000\n");
+    place.is_read_by_rocksdb("killed", &["default"]);
+}
+
+#[test]
+#[ignore = "needs RocksDB 7.8.3's ldb (cargo xtask oracles)"]
+fn oracle_what_ldb_writes_firn_reads_and_what_is_not_ours_is_refused_with_5() {
+    let place = Place::new();
+    let db = place.db();
+    let db_argument = format!("--db={}", db.display());
+    let ldb = |arguments: &[&str]| {
+        let all = [&[db_argument.as_str()], arguments].concat();
+        tool("ldb", &all.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    ldb(&["--create_if_missing", "put", "a", "1"]);
+    ldb(&["put", "b", "2"]);
+    ldb(&["delete", "a"]);
+    place.run("scan", &[]).prints("b\t2\n");
+    place.run("put", &["c", "3"]).is_silent();
+    assert_eq!(ldb(&["scan"]), "b : 2\nc : 3\n");
+    place.run("compact", &[]).is_silent();
+    assert_eq!(place.run("verify", &[]).code, 0);
+    ldb(&["deleterange", "a", "c"]);
+    for (verb, arguments) in [("scan", &[][..]), ("count", &[]), ("put", &["k", "v"]), ("flush", &[])] {
+        place.run(verb, arguments).fails(5, "range");
+    }
+    assert_eq!(ldb(&["scan"]), "c : 3\n", "and nothing was changed");
 }
