@@ -84,3 +84,34 @@ fn every_byte_of_a_short_log_is_covered() {
         assert!(read.code == 0 && read.out.len() == len / (whole.len() / 3) * 4, "{len} bytes: {read:?}");
     }
 }
+
+#[test]
+fn a_manifest_that_lost_an_edit_which_somebody_was_told_of_is_damaged_and_one_cut_in_a_crash_is_not() {
+    let place = Place::new();
+    place.load("a\t1\nb\t2\n");
+    let manifest = || {
+        let current = std::fs::read_to_string(place.db().join("CURRENT")).expect("CURRENT");
+        place.db().join(current.trim_end())
+    };
+    // Half of an edit, as a crash leaves it: the log still has everything.
+    let whole = std::fs::read(manifest()).expect("readable");
+    change(&manifest(), |bytes| bytes.extend_from_slice(&[1, 2, 3, 4, 50, 0, 1, 9]));
+    let ran = place.run("verify", &[]);
+    assert!(ran.code == 0 && String::from_utf8_lossy(&ran.out).contains("cut off"), "{ran:?}");
+    place.run("count", &[]).prints("2\n");
+    std::fs::write(manifest(), whole).expect("writable");
+    // The edit of a flush, whose log is gone.
+    place.run("flush", &[]).is_silent();
+    let whole = std::fs::read(manifest()).expect("readable");
+    for cut in [1, 10, 40] {
+        change(&manifest(), |bytes| bytes.truncate(whole.len() - cut));
+        let ran = place.run("verify", &[]);
+        assert!(ran.code == 3 && ran.err.contains("MANIFEST-") && ran.err.contains(".sst"), "{cut}: {ran:?}");
+        std::fs::write(manifest(), &whole).expect("writable");
+    }
+    // A damaged length that makes the last edit look cut off.
+    let last: usize = super::harness::log_payloads(&whole).iter().rev().skip(1).map(|payload| payload.len() + 7).sum();
+    change(&manifest(), |bytes| bytes[last + 4] ^= 0x80);
+    place.run("count", &[]).fails(3, "MANIFEST-");
+    assert_eq!(place.run("verify", &[]).code, 3);
+}

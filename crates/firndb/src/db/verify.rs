@@ -6,7 +6,7 @@ use crate::cache::BlockCache;
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name::{self, FileKind};
-use crate::format::key::{FileNumber, user_key};
+use crate::format::key::{FileNumber, SequenceNumber, user_key};
 use crate::metrics::Statistics;
 use crate::options::Options;
 use crate::sync::Arc;
@@ -96,9 +96,12 @@ pub fn verify_directory(
     };
     let total = recovered.families.iter().map(|family| family.version.bytes()).sum();
     let mut live = Vec::new();
+    let mut orphans = Vec::new();
+    let mut last_known = recovered.last_sequence;
     for family in &recovered.families {
         for (level, file) in family.version.files() {
             live.push(file.number());
+            last_known = last_known.max(file.meta.largest_seq);
             let before = report.bytes;
             let mut on_bytes = |done: u64| {
                 report.bytes += done;
@@ -123,9 +126,12 @@ pub fn verify_directory(
     for (kind, number) in &files {
         match kind {
             FileKind::Table if !live.contains(number) => {
+                orphans.push(*number);
                 report.notes.push(format!("{} is in no version", file_name::table(*number)));
             }
-            FileKind::Wal if *number >= needed => verify_log(dir, options, *number, &mut report)?,
+            FileKind::Wal if *number >= needed => {
+                last_known = last_known.max(verify_log(dir, options, *number, &mut report)?);
+            }
             FileKind::Wal => report.notes.push(format!("{} is not needed any more", file_name::wal(*number))),
             FileKind::Manifest if *number != recovered.manifest_number => {
                 report.notes.push(format!("{} is not the current one", file_name::manifest(*number)));
@@ -133,6 +139,9 @@ pub fn verify_directory(
             FileKind::Temp => report.notes.push(format!("a temporary file with number {number} was left behind")),
             _ => {}
         }
+    }
+    if recovered.is_cut_off {
+        verify_cut_off_manifest(dir, options, &recovered, &orphans, last_known, &mut report);
     }
     if !report.damages.is_empty() {
         forget_what_moved(dir, options, &mut report);
@@ -170,9 +179,49 @@ fn forget_what_moved(dir: &Path, options: &Options, report: &mut VerifyReport) {
         match name.and_then(file_name::parse) {
             Some((FileKind::Table, number)) => now.families.iter().any(|family| family.version.contains(number)),
             Some((FileKind::Wal, number)) => number >= first_needed_log(&now),
+            Some((FileKind::Manifest, _)) => now.is_cut_off,
             _ => true,
         }
     });
+}
+
+/// A crash may cut off the edit that was being written, and the log then still has what the edit was about. An edit whose
+/// table holds what no log has was whole once, and somebody was told so.
+fn verify_cut_off_manifest(
+    dir: &Path,
+    options: &Options,
+    recovered: &Recovered,
+    orphans: &[FileNumber],
+    last_known: SequenceNumber,
+    report: &mut VerifyReport,
+) {
+    let path = dir.join(file_name::manifest(recovered.manifest_number));
+    report.notes.push(format!("{}: the last edit is cut off", path.display()));
+    for orphan in orphans {
+        // Half of a table is what a crash leaves of a flush.
+        let Ok(largest) = largest_in_orphan(dir, options, *orphan) else { continue };
+        if largest > last_known {
+            let table = file_name::table(*orphan);
+            let what = format!("the last edit is cut off; {table}, in no version, has writes that are nowhere else");
+            report.damages.push(Error::corrupt_at(CorruptionKind::Truncated, &path, 0, what));
+        }
+    }
+}
+
+fn largest_in_orphan(dir: &Path, options: &Options, number: FileNumber) -> Result<SequenceNumber> {
+    let path = dir.join(file_name::table(number));
+    let file = options.fs.open_random(&path)?;
+    let size = file.size()?;
+    let context = TableOpenContext {
+        path,
+        order: options.family.key_order.clone(),
+        cache: BlockCache::new(0),
+        statistics: Arc::new(Statistics::default()),
+        largest_seq: SequenceNumber::ZERO,
+        unique_id: None,
+        verify_checksums: true,
+    };
+    Ok(TableReader::open(file, size, context)?.verify(&mut |_| {})?.largest_seq)
 }
 
 /// OPTIONS must be readable, and agree with MANIFEST: no open gets past it otherwise.
@@ -252,12 +301,14 @@ fn verify_levels(dir: &Path, version: &crate::version::Version, report: &mut Ver
     }
 }
 
-fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut VerifyReport) -> Result<()> {
+/// The largest sequence number in the log.
+fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut VerifyReport) -> Result<SequenceNumber> {
+    let mut last = SequenceNumber::ZERO;
     let path = dir.join(file_name::wal(number));
     let file = match options.fs.open_random(&path) {
         Err(error) if error.is_not_found() => {
             report.damages.push(error);
-            return Ok(());
+            return Ok(last);
         }
         other => other?,
     };
@@ -267,27 +318,30 @@ fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut Ve
         match reader.next(&mut record)? {
             ReadOutcome::Record { offset } => {
                 report.log_records += 1;
-                let checked = WriteBatch::from_bytes(&record)
-                    .and_then(|batch| batch.iter().try_for_each(|operation| operation.map(drop)));
+                let checked = WriteBatch::from_bytes(&record).and_then(|batch| {
+                    let after = batch.sequence().0.saturating_add(u64::from(batch.count()));
+                    last = last.max(SequenceNumber(after.saturating_sub(1)));
+                    batch.iter().try_for_each(|operation| operation.map(drop))
+                });
                 match checked {
                     Err(error) if error.kind() == ErrorKind::NotSupported => return Err(error),
                     Err(error) => report.damages.push(error.in_file(&path, Some(offset))),
                     Ok(()) => {}
                 }
             }
-            ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(()),
+            ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(last),
             ReadOutcome::TruncatedTail { offset } if reader.cut_off_tail_is_whole() => {
                 let what = "the header of the last record is damaged";
                 report.damages.push(Error::corrupt_at(CorruptionKind::BadLength, &path, offset, what));
-                return Ok(());
+                return Ok(last);
             }
             ReadOutcome::TruncatedTail { offset } => {
                 report.notes.push(format!("{}: the last record, at {offset}, is cut off", path.display()));
-                return Ok(());
+                return Ok(last);
             }
             ReadOutcome::Corrupt { offset, reason } => {
                 report.damages.push(Error::corrupt_at(CorruptionKind::Checksum, &path, offset, reason));
-                return Ok(());
+                return Ok(last);
             }
         }
     }

@@ -35,6 +35,8 @@ pub(crate) struct ManifestState {
     pub(crate) tracked_wals: BTreeSet<FileNumber>,
     /// The largest number of any file ever named, removed ones too.
     pub(crate) largest_number: FileNumber,
+    /// The file ends inside a record: of an edit that was being written in a crash, if nothing else happened to it.
+    pub(crate) is_cut_off: bool,
     has_log_number: bool,
     has_next_file: bool,
     has_last_sequence: bool,
@@ -187,7 +189,15 @@ pub(crate) fn read_manifest(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Resu
                 step.map_err(|error| error.in_file(&path, Some(offset)))?;
             }
             // What an open group holds is dropped with the tail.
-            ReadOutcome::End | ReadOutcome::TruncatedTail { .. } => break,
+            ReadOutcome::End => break,
+            ReadOutcome::TruncatedTail { offset } if reader.cut_off_tail_is_whole() => {
+                let detail = "the header of the last record is damaged";
+                return Err(Error::corrupt_at(CorruptionKind::BadLength, &path, offset, detail));
+            }
+            ReadOutcome::TruncatedTail { .. } => {
+                state.is_cut_off = true;
+                break;
+            }
             ReadOutcome::Corrupt { offset, reason } => {
                 return Err(Error::corrupt_at(CorruptionKind::Checksum, &path, offset, reason));
             }

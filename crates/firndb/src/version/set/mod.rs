@@ -75,6 +75,8 @@ pub(crate) struct Recovered {
     /// No WAL below this number is needed by anyone.
     pub(crate) min_log_to_keep: FileNumber,
     pub(crate) manifest_number: FileNumber,
+    /// MANIFEST ends inside an edit.
+    pub(crate) is_cut_off: bool,
 }
 
 /// Every family's current version, and the MANIFEST that says so durably.
@@ -272,6 +274,7 @@ impl VersionSet {
             last_sequence,
             min_log_to_keep,
             manifest_number: number,
+            is_cut_off: found.is_cut_off,
         };
         Ok((VersionSet::assemble(config, is_read_only, db_id, next_file, state, stale), recovered))
     }
