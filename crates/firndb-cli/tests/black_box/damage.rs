@@ -60,6 +60,24 @@ fn tables_that_are_cut_missing_or_swapped_are_named() {
 }
 
 #[test]
+fn options_that_no_open_gets_past_and_logs_that_are_gone_are_not_passed_over_by_verify() {
+    let place = Place::new();
+    place.load("k\tv\n");
+    let options = files(&place.db(), "").into_iter().find(|path| path.to_string_lossy().contains("OPTIONS-"));
+    let options = options.expect("there is one");
+    let whole = std::fs::read(&options).expect("readable");
+    for bad in [&b"nonsense"[..], b"\xff\xfe", b"[CFOptions \"default\"]\n  comparator=rev.comparator\n"] {
+        std::fs::write(&options, bad).expect("writable");
+        place.run("count", &[]).fails(3, "OPTIONS");
+        verify_finds(&place, "OPTIONS");
+    }
+    std::fs::write(&options, &whole).expect("writable");
+    std::fs::remove_file(place.files(".log").remove(0)).expect("removed");
+    let ran = place.run("verify", &[]);
+    assert!(ran.code == 0 && String::from_utf8_lossy(&ran.out).contains("there is no log from"), "{ran:?}");
+}
+
+#[test]
 fn a_damaged_manifest_or_current_is_3_and_a_log_is_recovered_to_a_point_and_reported_by_verify() {
     let place = filled();
     let manifest =

@@ -78,4 +78,14 @@ fn the_tour_tells_its_story_in_a_directory_of_the_callers_choice() {
     for word in ["tour.rs:", "iterator", "snapshot", "9.8.4"] {
         assert!(text.contains(word), "{word}: {text}");
     }
+    for database in ["unicode", "rocksdb"] {
+        let database = dir.join(database);
+        assert_eq!(firn(&["verify", database.to_str().expect("text")]).code, 0);
+    }
+    // Without a directory, nothing stays behind.
+    let temporary = place.temporary.path().join("tmp");
+    std::fs::create_dir(&temporary).expect("made");
+    let output = super::command().arg("tour").env("TMPDIR", &temporary).output().expect("it runs");
+    assert!(output.status.success() && output.stderr.is_empty());
+    assert!(files(&temporary, "").is_empty());
 }

@@ -140,6 +140,10 @@ pub fn verify_directory(
             _ => {}
         }
     }
+    if !files.iter().any(|(kind, number)| *kind == FileKind::Wal && *number >= needed) {
+        // As in a copy that left the logs out, or after a crash on open; whether there was something in it, nobody knows.
+        report.notes.push(format!("there is no log from {} on", file_name::wal(needed)));
+    }
     if recovered.is_cut_off {
         verify_cut_off_manifest(dir, options, &recovered, &orphans, last_known, &mut report);
     }
