@@ -353,17 +353,16 @@ impl Core {
     /// Tells the write queue where a family stands.
     pub(super) fn update_stall(&self, family: &Family) {
         let Some(queue) = &self.queue else { return };
-        let view = family.state.load_full();
-        let levels = family.levels();
-        let targets = LevelTargets::of(&view.version, &levels);
-        queue.update_stall(
-            family.state.id(),
+        queue.update_stall(family.state.id(), || {
+            let view = family.state.load_full();
+            let levels = family.levels();
+            let targets = LevelTargets::of(&view.version, &levels);
             StallInputs {
                 immutables: view.immutables.len(),
                 level0_files: view.version.level(0).map_or(0, |level| level.len()),
                 pending_compaction_bytes: picker::pending_bytes(&view.version, &levels, &targets),
-            },
-        );
+            }
+        });
     }
 
     /// Has a family compacted soon, if it needs it; says whether it does.

@@ -781,11 +781,13 @@ impl WriteQueue {
         self.commit.lock().wals.bytes()
     }
 
-    /// Where a family stands now: slows writers down, stops them, or frees them.
-    pub(crate) fn update_stall(&self, id: ColumnFamilyId, inputs: StallInputs) {
+    /// Where a family stands now: slows writers down, stops them, or frees them. `inputs` looks under the lock: of a
+    /// flush and a compaction that end together, the one that looked first would otherwise have the last word, and writers
+    /// that it stops would wait for work that is done.
+    pub(crate) fn update_stall(&self, id: ColumnFamilyId, inputs: impl FnOnce() -> StallInputs) {
         let mut commit = self.commit.lock();
         if let Some(family) = commit.families.iter_mut().find(|family| family.state.id() == id) {
-            family.stall_state = family.stall.decide(&inputs);
+            family.stall_state = family.stall.decide(&inputs());
         }
         self.set_stall(&commit);
     }

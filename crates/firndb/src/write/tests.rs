@@ -13,7 +13,7 @@ use crate::memtable::MemTable;
 use crate::metrics::Statistics;
 use crate::superversion::{FamilyConfig, FamilyState};
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::version::Version;
 use crate::wal::reader::LogReader;
 use crate::wal::reader::ReadOutcome;
@@ -168,7 +168,7 @@ fn a_full_memtable_is_switched_with_its_log_and_old_logs_are_released_when_flush
         let view = state.load_full();
         for memtable in view.immutables.iter().rev() {
             state.install_flush(&[memtable.id], Arc::clone(&view.version));
-            queue.update_stall(ColumnFamilyId(0), StallInputs::default());
+            queue.update_stall(ColumnFamilyId(0), StallInputs::default);
         }
     }
     let released = queue.release_wals().expect("alone");
@@ -193,7 +193,7 @@ fn synced_writes_survive_every_crash_and_the_rest_is_a_prefix() {
                 }
                 if i % 11 == 10 {
                     queue.switch_memtables(&[ColumnFamilyId(0)]).expect("memory");
-                    queue.update_stall(ColumnFamilyId(0), StallInputs::default());
+                    queue.update_stall(ColumnFamilyId(0), StallInputs::default);
                 }
             }
             let keys = logged(&fs.crash_image(&policy, seed));
@@ -218,7 +218,7 @@ fn a_failed_append_or_sync_stops_writes_and_says_what_is_known() {
         assert_eq!(queue.visible().load(Ordering::Acquire), 1, "nothing of it is visible");
         queue.seal_for_resume().expect("a new log");
         queue.resume();
-        queue.update_stall(ColumnFamilyId(0), StallInputs::default());
+        queue.update_stall(ColumnFamilyId(0), StallInputs::default);
         let first = put(&queue, "resumed", &options).expect("a fresh log");
         assert_eq!(first, SequenceNumber(3), "the failed batch's number is not given again");
     }
@@ -245,20 +245,45 @@ fn buffered_writes_reach_the_log_with_the_next_stronger_one() {
 }
 
 #[test]
+fn a_job_that_looked_before_another_one_ended_does_not_stop_writers_for_ever() {
+    let fs = MemoryFs::new();
+    let queue = queue(&fs, 1, 1 << 20);
+    let (id, files) = (ColumnFamilyId(0), AtomicUsize::new(36));
+    let look = || StallInputs { level0_files: files.load(Ordering::SeqCst), ..StallInputs::default() };
+    let (has_looked, looked) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            queue.update_stall(id, || {
+                let found = look();
+                has_looked.send(()).expect("awaited");
+                // Long enough for the other one, if nothing kept it out.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                found
+            });
+        });
+        looked.recv().expect("sent");
+        files.store(0, Ordering::SeqCst);
+        queue.update_stall(id, look);
+    });
+    let hurried = WriteOptions { no_slowdown: true, ..WriteOptions::default() };
+    put(&queue, "a", &hurried).expect("nothing is left to wait for");
+}
+
+#[test]
 fn stopped_writers_wait_and_those_that_will_not_are_told() {
     let fs = MemoryFs::new();
     let queue = queue(&fs, 1, 1 << 20);
-    queue.update_stall(ColumnFamilyId(0), StallInputs { level0_files: 36, ..StallInputs::default() });
+    queue.update_stall(ColumnFamilyId(0), || StallInputs { level0_files: 36, ..StallInputs::default() });
     let hurried = WriteOptions { no_slowdown: true, ..WriteOptions::default() };
     assert_eq!(put(&queue, "a", &hurried).expect_err("stopped").kind(), ErrorKind::Busy);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| put(&queue, "b", &WriteOptions::default()));
-        queue.update_stall(ColumnFamilyId(0), StallInputs::default());
+        queue.update_stall(ColumnFamilyId(0), StallInputs::default);
         writer.join().expect("no panic").expect("freed");
     });
     assert_eq!(logged(&fs), ["b"]);
     // A closed queue lets nobody wait for ever.
-    queue.update_stall(ColumnFamilyId(0), StallInputs { level0_files: 36, ..StallInputs::default() });
+    queue.update_stall(ColumnFamilyId(0), || StallInputs { level0_files: 36, ..StallInputs::default() });
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| put(&queue, "c", &WriteOptions::default()));
         queue.close().expect("memory");
