@@ -489,6 +489,27 @@ fn is_moved(error: &Error) -> bool {
     error.is_not_found() || error.corruption().is_some()
 }
 
+/// A MANIFEST and the logs that go with it: those that were there before it was read, and still are. A log that was begun
+/// in between may hold the other half of a batch whose first half MANIFEST knows from a flush, and one that went may have
+/// gone into a table that MANIFEST does not know of yet.
+fn read_beside_a_writer(
+    dir: &Path,
+    options: &Options,
+    order: &Option<KeyOrder>,
+) -> Result<(VersionSet, Recovered, Vec<FileNumber>)> {
+    let mut logs = Listing::of(&*options.fs, dir)?.logs();
+    for _ in 0..READ_ONLY_TRIES {
+        let (set, recovered) = VersionSet::recover(version_config(dir, options), true, &|_| order.clone())?;
+        let now = Listing::of(&*options.fs, dir)?.logs();
+        if now == logs {
+            return Ok((set, recovered, logs));
+        }
+        logs = now;
+    }
+    let message = format!("a writer begins and removes logs in {} faster than they can be listed", dir.display());
+    Err(Error::new(ErrorKind::Busy, message))
+}
+
 fn try_open_read_only(dir: &Path, options: &Options) -> Result<Opened> {
     let fs = &options.fs;
     if !fs.exists(&dir.join(file_name::CURRENT))? {
@@ -501,10 +522,8 @@ fn try_open_read_only(dir: &Path, options: &Options) -> Result<Opened> {
         }
     }
     let order = wanted_order(options);
-    // The listing comes first: a log that is made after it belongs to writes after this moment.
-    let listing = Listing::of(&**fs, dir)?;
-    let (set, recovered) = VersionSet::recover(version_config(dir, options), true, &|_| order.clone())?;
-    let parts = read_parts(dir, options, set, &recovered, &listing.logs())?;
+    let (set, recovered, logs) = read_beside_a_writer(dir, options, &order)?;
+    let parts = read_parts(dir, options, set, &recovered, &logs)?;
     for family in parts.families.values() {
         parts.tables.open_all(&family.state.load_full().version)?;
     }

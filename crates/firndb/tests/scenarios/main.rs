@@ -10,5 +10,6 @@ mod lab;
 mod life;
 mod manifest;
 mod pins;
+mod read_only;
 mod stress;
 mod views;
