@@ -178,6 +178,13 @@ impl Core {
     /// recovery may read it beside newer logs: one edit makes all families' tables durable together and says that
     /// nothing before the new log is needed.
     pub(super) fn resume(self: &Arc<Self>, cancel: &CancelToken) -> Result<()> {
+        let mut done = Vec::new();
+        let result = self.resume_writes(cancel, &mut done);
+        self.tell_of_flushes(done);
+        result
+    }
+
+    fn resume_writes(self: &Arc<Self>, cancel: &CancelToken, done: &mut Vec<FlushEvent>) -> Result<()> {
         let queue = self.writes()?;
         let _one_at_a_time = self.flushing.lock();
         // Looked at under the lock, which `close` waits for.
@@ -195,7 +202,7 @@ impl Core {
             .map(|family| VersionEdit { family, log_number: Some(log_number), ..VersionEdit::default() })
             .collect();
         further.push(VersionEdit { min_log_to_keep: Some(log_number), ..VersionEdit::default() });
-        self.run_flushes(jobs, further, cancel)?;
+        self.run_flushes(jobs, further, cancel, done)?;
         self.errors.succeeded(Job::Flush);
         queue.resume();
         self.log(LogLevel::Info, || "writes go on".to_owned());
@@ -208,6 +215,28 @@ impl Core {
     }
 
     pub(super) fn flush_full_memtables_with(self: &Arc<Self>, cancel: &CancelToken) -> Result<()> {
+        let mut done = Vec::new();
+        let result = self.flush_one_by_one(cancel, &mut done);
+        self.tell_of_flushes(done);
+        result
+    }
+
+    /// Listeners hear of flushes when the flush's lock is free again: they may flush and compact themselves.
+    fn tell_of_flushes(&self, done: Vec<FlushEvent>) {
+        for event in done {
+            self.options.listeners.iter().for_each(|listener| listener.flush_completed(&event));
+        }
+        self.tell_of_stalls();
+    }
+
+    /// As [`Core::tell_of_flushes`].
+    pub(super) fn tell_of_stalls(&self) {
+        if let Some(queue) = &self.queue {
+            queue.tell_listeners();
+        }
+    }
+
+    fn flush_one_by_one(self: &Arc<Self>, cancel: &CancelToken, done: &mut Vec<FlushEvent>) -> Result<()> {
         let _one_at_a_time = self.flushing.lock();
         let queue = self.writes()?;
         loop {
@@ -234,18 +263,19 @@ impl Core {
                 let through = jobs.iter().map(|(_, job)| job.log_number()).max().unwrap_or_default();
                 queue.sync_wals_below(through)?;
             }
-            self.run_flushes(jobs, Vec::new(), cancel)?;
+            self.run_flushes(jobs, Vec::new(), cancel, done)?;
         }
         Ok(())
     }
 
-    /// Runs flushes, and makes them and `further` durable in one step.
+    /// Runs flushes, and makes them and `further` durable in one step; `done` gets what listeners are to hear of.
     #[track_caller]
     fn run_flushes(
         self: &Arc<Self>,
         jobs: Vec<(Arc<Family>, FlushJob)>,
         further: Vec<VersionEdit>,
         cancel: &CancelToken,
+        done: &mut Vec<FlushEvent>,
     ) -> Result<()> {
         let queue = self.writes()?;
         let frozen = self.pins.freeze(&self.visible);
@@ -267,13 +297,12 @@ impl Core {
             self.statistics.add(Ticker::FlushWriteBytes, output.bytes);
             self.bytes_flushed.fetch_add(output.bytes, Ordering::Relaxed);
             let Some(family) = self.family(output.family_id()) else { continue };
-            let event = FlushEvent {
+            done.push(FlushEvent {
                 column_family: family.state.config.name.clone(),
                 file: output.file,
                 bytes: output.bytes,
                 entries: (output.entries_read, output.entries_written),
-            };
-            self.options.listeners.iter().for_each(|listener| listener.flush_completed(&event));
+            });
             self.update_stall(&family);
             self.schedule_compaction(&family);
         }
@@ -406,7 +435,8 @@ impl Core {
             }
         };
         match result {
-            Ok(()) => {
+            Ok(event) => {
+                self.tell_of_compaction(&event);
                 self.schedule_compaction(family);
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
@@ -435,7 +465,7 @@ impl Core {
     }
 
     #[track_caller]
-    fn run_compaction(self: &Arc<Self>, family: &Arc<Family>, picked: Compaction) -> Result<()> {
+    fn run_compaction(self: &Arc<Self>, family: &Arc<Family>, picked: Compaction) -> Result<CompactionEvent> {
         let context = self.compaction_context(family);
         let pin = self.pins.claim(job_pin(family.state.id(), family.state.load_full().number, "compaction"));
         let frozen = self.pins.freeze(&self.visible);
@@ -447,28 +477,37 @@ impl Core {
         drop(picked);
         drop(pin);
         self.errors.succeeded(Job::Compaction);
-        self.compaction_done(family, reason, &output);
-        Ok(())
+        Ok(self.compaction_done(family, reason, &output))
     }
 
-    fn compaction_done(self: &Arc<Self>, family: &Arc<Family>, reason: String, output: &CompactionOutput) {
+    /// When the family's lock is free again, as with flushes.
+    fn tell_of_compaction(&self, event: &CompactionEvent) {
+        self.options.listeners.iter().for_each(|listener| listener.compaction_completed(event));
+        self.tell_of_stalls();
+    }
+
+    fn compaction_done(
+        self: &Arc<Self>,
+        family: &Arc<Family>,
+        reason: String,
+        output: &CompactionOutput,
+    ) -> CompactionEvent {
         if !output.is_trivial_move {
             self.obsolete_tables(output.inputs.iter().map(|(_, number, bytes)| (*number, *bytes)));
         }
         self.statistics.add(Ticker::CompactReadBytes, output.bytes_read);
         self.statistics.add(Ticker::CompactWriteBytes, output.bytes_written);
         self.bytes_compacted.fetch_add(output.bytes_written, Ordering::Relaxed);
-        let event = CompactionEvent {
+        self.update_stall(family);
+        self.take_orphans();
+        CompactionEvent {
             column_family: family.state.config.name.clone(),
             reason,
             inputs: output.inputs.iter().map(|(level, number, _)| (*level, *number)).collect(),
             outputs: (output.output_level, output.outputs.clone()),
             bytes: (output.bytes_read, output.bytes_written),
             entries: (output.entries_read, output.entries_written),
-        };
-        self.options.listeners.iter().for_each(|listener| listener.compaction_completed(&event));
-        self.update_stall(family);
-        self.take_orphans();
+        }
     }
 
     /// Merges a range of a family down to its last level; waits for it.
@@ -485,15 +524,17 @@ impl Core {
             self.check_open()?;
             let version = Arc::clone(&family.state.load_full().version);
             match picker::pick_manual(&version, &family.levels(), begin, end) {
-                Manual::Nothing => Ok(()),
+                Manual::Nothing => Ok(None),
                 Manual::Busy => Err(busy(&version)),
-                Manual::Picked(picked) => {
-                    self.run_compaction(family, picked).inspect_err(|error| self.edit_failed("a compaction", error))
-                }
+                Manual::Picked(picked) => self.run_compaction(family, picked).map(Some),
             }
         };
+        match &result {
+            Ok(event) => event.iter().for_each(|event| self.tell_of_compaction(event)),
+            Err(error) => self.edit_failed("a compaction", error),
+        }
         self.schedule_compaction(family);
-        result
+        result.map(drop)
     }
 }
 

@@ -66,7 +66,9 @@ impl Db {
     /// # Errors
     /// `NoSuchColumnFamily`; `InvalidArgument` for the default family.
     pub fn drop_column_family(&self, name: &str) -> Result<()> {
-        self.core().drop_family(name)
+        let dropped = self.core().drop_family(name);
+        self.core().tell_of_stalls();
+        dropped
     }
 }
 

@@ -370,6 +370,7 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
         core.update_stall(&family);
         core.schedule_compaction(&family);
     }
+    core.tell_of_stalls();
     let default = core
         .family(ColumnFamilyId::DEFAULT)
         .ok_or_else(|| Error::new(ErrorKind::Corruption, "MANIFEST does not have the default column family"))?;

@@ -147,6 +147,9 @@ struct Obstacle {
     /// When the next slowed-down write may go, in microseconds on the clock.
     next_write_us: u64,
     stalled_us: u64,
+    /// What listeners have not heard yet: told once no lock is held, by one thread at a time, in order.
+    untold: VecDeque<StallEvent>,
+    is_telling: bool,
 }
 
 impl fmt::Debug for WriteQueue {
@@ -442,6 +445,9 @@ impl WriteQueue {
         let switched = if full.is_empty() { Ok(Vec::new()) } else { self.switch(&mut commit, &full) };
         drop(commit);
         self.hand_on();
+        if !full.is_empty() {
+            self.tell_listeners();
+        }
         if let Ok(switched) = switched
             && !switched.is_empty()
         {
@@ -793,8 +799,7 @@ impl WriteQueue {
     }
 
     fn recount_stalls(&self) {
-        let commit = self.commit.lock();
-        self.set_stall(&commit);
+        self.set_stall(&self.commit.lock());
     }
 
     fn set_stall(&self, commit: &Commit) {
@@ -804,10 +809,27 @@ impl WriteQueue {
             return;
         }
         obstacle.stall = state;
+        if !self.config.listeners.is_empty() {
+            obstacle.untold.push_back(StallEvent { reason: state.reason().map(|reason| reason.to_string()) });
+        }
         self.note_obstacle(&obstacle);
-        drop(obstacle);
-        let event = StallEvent { reason: state.reason().map(|reason| reason.to_string()) };
-        self.config.listeners.iter().for_each(|listener| listener.stall_changed(&event));
+    }
+
+    /// Tells listeners what became of stalls, for a caller that holds no lock: a listener may read statistics, write or
+    /// flush. One that brings a stall about itself hears of it when it has returned.
+    #[cold]
+    pub(crate) fn tell_listeners(&self) {
+        let mut obstacle = self.obstacle.lock();
+        if obstacle.is_telling {
+            return;
+        }
+        while let Some(event) = obstacle.untold.pop_front() {
+            obstacle.is_telling = true;
+            drop(obstacle);
+            self.config.listeners.iter().for_each(|listener| listener.stall_changed(&event));
+            obstacle = self.obstacle.lock();
+            obstacle.is_telling = false;
+        }
     }
 
     fn note_obstacle(&self, obstacle: &Obstacle) {

@@ -8,6 +8,7 @@ mod errors;
 mod failed_changes;
 mod lab;
 mod life;
+mod listeners;
 mod manifest;
 mod pins;
 mod read_only;
