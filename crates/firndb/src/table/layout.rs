@@ -12,8 +12,9 @@ use crate::fs::RandomAccessFile;
 
 /// Compression type byte and checksum after every block.
 pub(crate) const TRAILER_LEN: usize = 5;
-/// No block is larger, compressed or not: a length beyond it is damage.
-pub(crate) const BLOCK_BYTES_MAX: usize = 1 << 30;
+/// No block is larger, compressed or not: a length beyond it is damage. The largest entry has 1 GiB, and shares its block
+/// with those before it, which have up to the largest `block_size`: what was written must be readable.
+pub(crate) const BLOCK_BYTES_MAX: usize = (1 << 30) + (128 << 20);
 /// A compressed block may say that it is this many times larger; more is a bomb. The densest codec is zstd, which stores
 /// 128 KiB of one byte in 4 bytes (RFC 8878, 3.1.1.2), and values of zeros are real: less would refuse sound tables.
 const RATIO_MAX: usize = (128 << 10) / 4;
