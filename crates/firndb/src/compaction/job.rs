@@ -30,8 +30,6 @@ use crate::version::{Level, Version};
 
 use super::picker::{Compaction, LevelConfig};
 
-/// Entries between two looks at the cancel token.
-const CANCEL_PERIOD: u64 = 1024;
 /// Bytes that are read from an input at once.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
@@ -179,10 +177,10 @@ impl Writer<'_> {
             frozen.sequences.clone(),
             frozen.keeps_everything,
             |key: &[u8]| below.is_bottom(key),
-        );
+        )
+        .cancelled_by(cancel);
         iter.seek_to_first()?;
         let mut last_user_key: Vec<u8> = Vec::new();
-        let mut steps = 0u64;
         while iter.valid() {
             let key = iter.key();
             self.cut_if_due(&order, key, &last_user_key)?;
@@ -195,10 +193,6 @@ impl Writer<'_> {
             last_user_key.clear();
             last_user_key.extend_from_slice(user_key(key));
             self.output.entries_written += 1;
-            steps += 1;
-            if steps.is_multiple_of(CANCEL_PERIOD) {
-                cancel.check()?;
-            }
             iter.next()?;
         }
         cancel.check()?;

@@ -23,9 +23,6 @@ use crate::version::set::{OutputGuard, VersionSet};
 
 use std::path::PathBuf;
 
-/// Entries between two looks at the cancel token.
-const CANCEL_PERIOD: u64 = 1024;
-
 /// What a flush works with.
 #[derive(Debug, Clone)]
 pub(crate) struct FlushContext {
@@ -215,15 +212,13 @@ fn copy<I: InternalIterator>(
     // Older tables may hold any key: a flush drops no tombstone.
     let nothing_is_bottom = |_: &[u8]| false;
     let mut iter =
-        CompactionIter::new(input, order, frozen.sequences.clone(), frozen.keeps_everything, nothing_is_bottom);
+        CompactionIter::new(input, order, frozen.sequences.clone(), frozen.keeps_everything, nothing_is_bottom)
+            .cancelled_by(cancel);
     iter.seek_to_first()?;
     let mut written = 0;
     while iter.valid() {
         builder.add(iter.key(), iter.value())?;
         written += 1;
-        if written % CANCEL_PERIOD == 0 {
-            cancel.check()?;
-        }
         iter.next()?;
     }
     Ok((iter.counts().read, written))

@@ -15,6 +15,7 @@
 
 use std::cmp::Ordering;
 
+use crate::clock::CancelToken;
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{ParsedKey, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, pack_trailer};
@@ -60,6 +61,7 @@ pub(crate) struct CompactionIter<I, B> {
     output: Output,
     key: Vec<u8>,
     counts: CompactionCounts,
+    cancel: CancelToken,
 }
 
 impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
@@ -84,7 +86,15 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             output: Output::None,
             key: Vec::new(),
             counts: CompactionCounts::default(),
+            cancel: CancelToken::default(),
         }
+    }
+
+    /// Ends with an error once `cancel` calls the job off: asked with every entry that is read, since a job may drop
+    /// millions before it keeps one.
+    pub(crate) fn cancelled_by(mut self, cancel: &CancelToken) -> Self {
+        self.cancel = cancel.clone();
+        self
     }
 
     pub(crate) fn seek_to_first(&mut self) -> Result<()> {
@@ -140,6 +150,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             let parsed = ParsedKey::parse(self.input.key())?;
             let (sequence, kind) = (parsed.sequence, parsed.kind);
             self.counts.read += 1;
+            self.cancel.check()?;
             if !self.has_user_key || self.order.compare(&self.user_key, parsed.user_key) != Ordering::Equal {
                 self.user_key.clear();
                 self.user_key.extend_from_slice(parsed.user_key);
@@ -223,6 +234,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             }
             followers += 1;
             self.counts.read += 1;
+            self.cancel.check()?;
             self.counts.hidden += 1;
             self.input.next()?;
         }
@@ -317,6 +329,21 @@ mod tests {
         // A snapshot between the two keeps both.
         let split = [(b'k', 1, Value), (b'k', 3, SingleDeletion)];
         assert_eq!(run(&split, &[2, 9], false, &[]), [(b'k', 3, SingleDeletion), (b'k', 0, Value)]);
+    }
+
+    #[test]
+    fn a_job_that_drops_everything_it_reads_can_be_called_off() {
+        let order = KeyOrder::Bytewise;
+        let versions = (1..=100u64)
+            .rev()
+            .map(|sequence| (internal_key(b"k", SequenceNumber(sequence), Deletion as u8), Vec::new()));
+        let input = VecIter::new(order.clone(), versions.collect());
+        let cancel = CancelToken::default();
+        cancel.cancel();
+        let frozen = vec![SequenceNumber(200)];
+        let mut iter = CompactionIter::new(input, order, frozen, false, |_: &[u8]| true).cancelled_by(&cancel);
+        assert_eq!(iter.seek_to_first().expect_err("called off").kind(), crate::error::ErrorKind::Cancelled);
+        assert!(iter.counts().read < 100);
     }
 
     #[test]
