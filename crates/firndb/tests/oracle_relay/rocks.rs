@@ -10,7 +10,7 @@ use firndb::{Fs, PosixFs};
 
 use crate::model::{Map, Model, Op, assert_same, hex, unhex};
 
-const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle_interop/driver.py");
+const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle_relay/driver.py");
 
 /// A release of RocksDB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
