@@ -334,13 +334,21 @@ fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut Ve
                 }
             }
             ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(last),
-            ReadOutcome::TruncatedTail { offset } if reader.cut_off_tail_is_whole() => {
+            ReadOutcome::TruncatedTail { offset }
+                if reader.cut_off_tail_is_whole()
+                    && !reader.is_end_of_recycled(reader.cut_off_at().unwrap_or(offset))? =>
+            {
                 let what = "the header of the last record is damaged";
                 report.damages.push(Error::corrupt_at(CorruptionKind::BadLength, &path, offset, what));
                 return Ok(last);
             }
             ReadOutcome::TruncatedTail { offset } => {
                 report.notes.push(format!("{}: the last record, at {offset}, is cut off", path.display()));
+                return Ok(last);
+            }
+            ReadOutcome::Corrupt { offset, .. } if reader.is_end_of_recycled(offset)? => {
+                let what = "is the end; what follows is of the log that this file was before";
+                report.notes.push(format!("{}: {offset} {what}", path.display()));
                 return Ok(last);
             }
             ReadOutcome::Corrupt { offset, reason } => {

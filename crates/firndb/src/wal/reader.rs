@@ -137,6 +137,47 @@ impl LogReader {
             })
     }
 
+    /// Where the fragment starts that made the last [`ReadOutcome::TruncatedTail`].
+    pub(crate) fn cut_off_at(&self) -> Option<u64> {
+        self.cut_off_at.map(|at| self.block_start + at as u64)
+    }
+
+    /// True if what cannot be read at `offset` is no damage, but what a recycled file still holds of the log that it was
+    /// before: the log has recyclable records, and neither the header there nor any that follows is of this log.
+    pub(crate) fn is_end_of_recycled(&self, offset: u64) -> Result<bool> {
+        if !self.has_recyclable {
+            return Ok(false);
+        }
+        let number = (self.log_number as u32).to_le_bytes();
+        let mut block = vec![0; BLOCK_LEN];
+        let mut start = offset - offset % BLOCK_LEN as u64;
+        let mut from = (offset - start) as usize;
+        loop {
+            let filled = self.file.read_at(start, &mut block)?;
+            let rest = &block[from.min(filled)..filled];
+            if start <= offset && rest.len() >= RECYCLABLE_HEADER_LEN {
+                // One of ours with a damaged header, or with a damaged number.
+                let end = RECYCLABLE_HEADER_LEN + usize::from(u16::from_le_bytes([rest[4], rest[5]]));
+                let stored = unmask(u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]));
+                let is_ours = |payload: &[u8]| stored == crc32c_parts(&[&rest[6..7], &number, payload]);
+                if rest[7..11] == number || rest.get(RECYCLABLE_HEADER_LEN..end).is_some_and(is_ours) {
+                    return Ok(false);
+                }
+            }
+            let is_header = |header: &[u8]| {
+                (kind::RECYCLABLE_FULL..=kind::RECYCLABLE_LAST).contains(&header[6]) && header[7..11] == number
+            };
+            if rest.windows(RECYCLABLE_HEADER_LEN).any(is_header) {
+                return Ok(false);
+            }
+            if filled < BLOCK_LEN {
+                return Ok(true);
+            }
+            start += BLOCK_LEN as u64;
+            from = 0;
+        }
+    }
+
     /// The next physical record of the kinds that carry data.
     fn fragment(&mut self) -> Result<Fragment> {
         loop {
@@ -360,6 +401,35 @@ mod tests {
         let all = outcomes(&bytes);
         assert_eq!(all[0].1, b"new");
         assert_eq!(all[1].0, ReadOutcome::OldRecord { offset: 14, in_record: false });
+    }
+
+    #[test]
+    fn the_middle_of_an_old_record_is_the_end_of_a_recycled_log_and_a_damaged_record_is_not() {
+        let old = written(&MemoryFs::default(), Some(6), &[vec![0xee; 500], vec![1; 40_000], vec![2; 300]]);
+        let new = written(&MemoryFs::default(), Some(7), &[b"first".to_vec(), b"second".to_vec()]);
+        let is_end = |bytes: &[u8]| {
+            let fs = MemoryFs::new();
+            let path = Path::new("/x.log");
+            fs.create(path, CreateMode::New).expect("create").append(bytes).expect("append");
+            let mut reader = LogReader::new(fs.open_random(path).expect("open"), path.to_owned(), 7);
+            let mut record = Vec::new();
+            loop {
+                match reader.next(&mut record).expect("memory") {
+                    ReadOutcome::Record { .. } => {}
+                    ReadOutcome::Corrupt { offset, .. } => return reader.is_end_of_recycled(offset).expect("memory"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let recycled = [&new[..], &old[new.len()..]].concat();
+        assert!(is_end(&recycled), "nothing is wrong with it");
+        let second = RECYCLABLE_HEADER_LEN + 5;
+        for at in second..new.len() {
+            let mut damaged = recycled.clone();
+            damaged[at] ^= 0x10;
+            // A length that still lies in the block, or any other flip: the record is known by its number or checksum.
+            assert!(!is_end(&damaged), "byte {at}");
+        }
     }
 
     #[test]
