@@ -64,6 +64,19 @@ fn a_merge_in_the_log_is_refused_by_name_with_5() {
 }
 
 #[test]
+fn a_table_of_a_kind_that_is_not_ours_is_5_for_writers_too_and_nothing_is_touched() {
+    let place = Place::new();
+    place.load("k\tv\n");
+    place.run("flush", &[]).is_silent();
+    place.load("in the log\tv\n");
+    change(&place.files(".sst").pop().expect("a table"), |bytes| {
+        let magic = bytes.len() - 8;
+        bytes[magic..].copy_from_slice(&0x8242_2296_63bf_9564_u64.to_le_bytes());
+    });
+    is_incompatible(&place, "plain table");
+}
+
+#[test]
 fn what_is_no_directory_or_cannot_be_made_is_6_and_named() {
     let place = Place::new();
     let file = place.temporary.path().join("a file");

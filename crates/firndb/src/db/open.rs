@@ -220,8 +220,17 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
         }
     });
     let parts = read_parts(dir, &options, set, &recovered, &listing.logs())?;
+    refuse_unknown_tables(&parts)?;
     make_durable(dir, &options, &parts, &recovered)?;
     finish(dir, options, parts, lock, &listing)
+}
+
+/// A table that this version cannot read is refused before anything is changed, not when a compaction meets it.
+fn refuse_unknown_tables(parts: &Parts) -> Result<()> {
+    parts.families.values().try_for_each(|family| {
+        let version = Arc::clone(&family.state.load_full().version);
+        version.files().try_for_each(|(_, file)| parts.tables.refuse_unknown(file, &version.order))
+    })
 }
 
 /// Writes everything that was replayed to tables, in one edit that also says that no log so far is needed any more.

@@ -17,7 +17,7 @@ use std::sync::Weak;
 use arc_swap::Guard;
 
 use crate::cache::{BlockCache, Charged, Evict};
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name;
 use crate::fs::{Fs, RandomAccessFile};
@@ -96,6 +96,14 @@ impl TableCache {
                 Ok(reader)
             }
             None => self.open_slow(file, order, false),
+        }
+    }
+
+    /// Fails if `file` uses something that this version cannot read. Any other failure is for its readers to meet.
+    pub(crate) fn refuse_unknown(&self, file: &TableFile, order: &KeyOrder) -> Result<()> {
+        match self.read(file, order) {
+            Err(error) if error.kind() == ErrorKind::NotSupported => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -193,7 +201,6 @@ impl TableCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use crate::version::tests::{Tables, table_cache};
 
     #[test]
