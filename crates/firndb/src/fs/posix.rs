@@ -195,8 +195,8 @@ impl Fs for PosixFs {
             .and_then(regular)
             .and_then(|file| adopt_mode(file, path))
             .map_err(failed)?;
-        match lock_whole_file(&file) {
-            Ok(()) => Ok(Box::new(PosixLock { _file: file, _claim: claim })),
+        match lock_whole_file(&file, Claimed::Locked) {
+            Ok(()) => Ok(Box::new(PosixLock { file, owner: process_id(), _claim: claim })),
             Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
                 let holder = match lock_holder(&file) {
                     Some(process) => format!("by process {process}"),
@@ -414,37 +414,63 @@ impl Drop for Claim {
     }
 }
 
-/// Fields are dropped in this order: the file is closed, which unlocks it, before the path is free to claim again.
+/// Fields are dropped in this order: the file is unlocked and closed before the path is free to claim again.
 #[derive(Debug)]
 struct PosixLock {
-    _file: File,
+    file: File,
+    owner: i32,
     _claim: Claim,
 }
 
 impl FileLock for PosixLock {}
 
-fn whole_file() -> libc::flock {
+impl Drop for PosixLock {
+    /// Closing is not enough: a child that was forked meanwhile has the same open file until it execs or ends, and would
+    /// keep the lock. And a child that drops what it inherited must not take the lock from its parent.
+    fn drop(&mut self) {
+        if process_id() == self.owner {
+            // A failure leaves it to the closing of the file.
+            let _ = lock_whole_file(&self.file, Claimed::Unlocked);
+        }
+    }
+}
+
+fn process_id() -> i32 {
+    // SAFETY: the call takes nothing, touches no memory of ours, and cannot fail.
+    unsafe { libc::getpid() }
+}
+
+#[derive(Clone, Copy)]
+enum Claimed {
+    Locked,
+    Unlocked,
+}
+
+fn whole_file(claimed: Claimed) -> libc::flock {
     // SAFETY: `flock` is a plain C struct of integers, for which all zeroes is a valid value.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as _;
+    lock.l_type = match claimed {
+        Claimed::Locked => libc::F_WRLCK as _,
+        Claimed::Unlocked => libc::F_UNLCK as _,
+    };
     lock.l_whence = libc::SEEK_SET as _;
     lock
 }
 
-fn lock_whole_file(file: &File) -> io::Result<()> {
+fn lock_whole_file(file: &File, claimed: Claimed) -> io::Result<()> {
     // Open-file-description locks exclude RocksDB's F_SETLK, and survive the closing of other descriptors.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    match set_lock(file, libc::F_OFD_SETLK) {
+    match set_lock(file, libc::F_OFD_SETLK, claimed) {
         // A file system (or kernel) that does not know them.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
         done => return done,
     }
-    set_lock(file, libc::F_SETLK)
+    set_lock(file, libc::F_SETLK, claimed)
 }
 
-fn set_lock(file: &File, command: i32) -> io::Result<()> {
+fn set_lock(file: &File, command: i32, claimed: Claimed) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let lock = whole_file();
+    let lock = whole_file(claimed);
     // SAFETY: the descriptor is open while `file` is borrowed; the commands read a `flock` that outlives the call.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const lock) } {
         -1 => Err(io::Error::last_os_error()),
@@ -455,7 +481,7 @@ fn set_lock(file: &File, command: i32) -> io::Result<()> {
 /// The process that holds a conflicting lock, if it can be named (an open-file-description lock has no process).
 fn lock_holder(file: &File) -> Option<i32> {
     use std::os::fd::AsRawFd;
-    let mut lock = whole_file();
+    let mut lock = whole_file(Claimed::Locked);
     // SAFETY: the descriptor is open while `file` is borrowed; the command writes to a `flock` that outlives the call.
     let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock) };
     (answer == 0 && lock.l_pid > 0).then_some(lock.l_pid)
@@ -538,13 +564,33 @@ mod tests {
         let other = OpenOptions::new().read(true).write(true).open(&path).expect("open");
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
-            set_lock(&other, libc::F_SETLK).expect_err("RocksDB's lock is excluded");
+            set_lock(&other, libc::F_SETLK, Claimed::Locked).expect_err("RocksDB's lock is excluded");
             drop(other);
             let other = OpenOptions::new().read(true).write(true).open(&path).expect("open");
-            set_lock(&other, libc::F_OFD_SETLK).expect_err("closing a second descriptor did not unlock");
+            set_lock(&other, libc::F_OFD_SETLK, Claimed::Locked)
+                .expect_err("closing a second descriptor did not unlock");
         }
         drop(held);
         fs.lock(&path).expect("lock again");
+    }
+
+    /// A thread that starts a program while another closes a database: the child had the open file, and with it the lock,
+    /// until its exec, and reopening said that another process had the database.
+    #[test]
+    fn a_lock_that_was_let_go_is_free_though_a_forked_child_has_the_file_open() {
+        let (fs, scratch) = (PosixFs::new(), scratch());
+        let path = scratch.path().join("LOCK");
+        let file = File::options().read(true).write(true).create_new(true).open(&path).expect("create");
+        lock_whole_file(&file, Claimed::Locked).expect("lock");
+        // A second descriptor of the same open file is what a fork makes.
+        let inherited = file.try_clone().expect("duplicate");
+        let claim = |key: &str| Claim { key: scratch.path().join(key) };
+        drop(PosixLock { file, owner: process_id() + 1, _claim: claim("not the owner") });
+        assert_eq!(fs.lock(&path).expect_err("a child's drop lets nothing go").kind(), ErrorKind::Locked);
+        let file = inherited.try_clone().expect("duplicate");
+        drop(PosixLock { file, owner: process_id(), _claim: claim("the owner") });
+        fs.lock(&path).expect("free, while the other descriptor is open");
+        drop(inherited);
     }
 
     #[test]
