@@ -12,7 +12,7 @@ Scripts have a word a line; bytes are in hex, and `-` for none:
   put F K V, delete F K, single F K, range F A B, merge F K V, entity F K V
   batch N              the next N operations are one batch
   flush F, compact F, sync
-  prepare K V          of a two-phase transaction that nobody commits
+  prepare K V          of a two-phase transaction that nobody commits; rollback ends it
   absent F K           K must not be there
   dump                 every family forwards; what is read backwards and by key must agree
   close, exit          the end; exit leaves everything that was not flushed in the log
@@ -79,6 +79,8 @@ class Seven:
 
     def open(self, text):
         c, self.own = self.c, self.options(text)
+        self.write_options, self.read_options = self.call("writeoptions_create"), self.call("readoptions_create")
+        self.call("readoptions_set_total_order_seek", self.read_options, 1)
         names = self.list(self.own)
         count = len(names)
         handles = (c.c_void_p * count)()
@@ -87,12 +89,10 @@ class Seven:
         if "two_phase;" in text:
             self.transactions = self.checked("transactiondb_open_column_families", self.own,
                                              self.call("transactiondb_options_create"), *arguments)
-            self.db = self.call("transactiondb_get_base_db", self.transactions)
+            return
         else:
             self.db = self.checked("open_column_families", self.own, *arguments)
         self.handles = {name.decode(): c.c_void_p(handle) for name, handle in zip(names, handles)}
-        self.write_options, self.read_options = self.call("writeoptions_create"), self.call("readoptions_create")
-        self.call("readoptions_set_total_order_seek", self.read_options, 1)
 
     def names(self):
         return sorted(self.handles)
@@ -124,7 +124,17 @@ class Seven:
         self.call("compact_range_cf_opt", self.db, self.handles[f], options, None, n, None, n)
 
     def sync(self):
-        self.checked("flush_wal", self.db, 1)
+        if not self.transactions:
+            self.checked("flush_wal", self.db, 1)
+
+    def rollback(self):
+        count = self.c.c_size_t()
+        found = self.call("transactiondb_get_prepared_transactions", self.transactions, self.c.byref(count))
+        for t in self.c.cast(found, self.c.POINTER(self.c.c_void_p))[:count.value]:
+            self.checked("transaction_rollback", self.c.c_void_p(t))
+            self.call("transaction_destroy", self.c.c_void_p(t))
+        if not count.value:
+            raise Exception("there is no prepared transaction")
 
     def prepare(self, key, value):
         c = self.c
@@ -376,7 +386,7 @@ def main():
             store.prepare(*map(unhex, rest.split(" ")))
         elif word in ("family", "drop", "flush", "compact"):
             getattr(store, word)(rest)
-        elif word in ("sync", "close"):
+        elif word in ("sync", "rollback", "close"):
             getattr(store, word)()
         elif word == "exit":
             out.flush()

@@ -129,7 +129,7 @@ impl Model {
         random.one_of(&self.names()).to_owned()
     }
 
-    fn random_change(&self, random: &mut Random) -> Change {
+    pub(crate) fn random_change(&self, random: &mut Random) -> Change {
         let family = self.family(random);
         let key = random_key(random);
         let value = (random.below(4) != 0).then(|| random_value(random));
