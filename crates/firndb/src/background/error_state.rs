@@ -3,7 +3,7 @@
 //!
 //! Whether writes are stopped is the write queue's to know; this is why, since when, and what happens next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{CorruptionKind, Error, ErrorKind};
@@ -35,7 +35,7 @@ struct Inner {
     failures: BTreeMap<Job, Failures>,
     /// Failures of one set of inputs.
     inputs: BTreeMap<Vec<FileNumber>, u32>,
-    set_aside: BTreeSet<FileNumber>,
+    set_aside: BTreeMap<FileNumber, Error>,
     /// Why nothing is tried again until the database is opened anew.
     fatal: Option<Error>,
 }
@@ -92,7 +92,7 @@ impl ErrorState {
                 if *count < FAILURES_MAX { Vec::new() } else { inputs.to_vec() }
             }
         };
-        inner.set_aside.extend(&aside);
+        inner.set_aside.extend(aside.iter().map(|number| (*number, error.clone())));
         aside
     }
 
@@ -120,9 +120,14 @@ impl ErrorState {
         self.inner.lock().failures.values().next().cloned()
     }
 
+    /// Why compactions leave a file alone.
+    pub(crate) fn why_set_aside(&self, number: FileNumber) -> Option<Error> {
+        self.inner.lock().set_aside.get(&number).cloned()
+    }
+
     /// The files that compactions leave alone.
     pub(crate) fn set_aside(&self) -> Vec<FileNumber> {
-        self.inner.lock().set_aside.iter().copied().collect()
+        self.inner.lock().set_aside.keys().copied().collect()
     }
 }
 

@@ -525,7 +525,7 @@ impl Core {
             let version = Arc::clone(&family.state.load_full().version);
             match picker::pick_manual(&version, &family.levels(), begin, end) {
                 Manual::Nothing => Ok(None),
-                Manual::Busy => Err(busy(&version)),
+                Manual::Busy => Err(self.why_busy(&version)),
                 Manual::Picked(picked) => self.run_compaction(family, picked).map(Some),
             }
         };
@@ -536,15 +536,17 @@ impl Core {
         self.schedule_compaction(family);
         result.map(drop)
     }
-}
 
-/// Why a compaction by hand cannot have its inputs.
-fn busy(version: &Version) -> Error {
-    match version.files().find(|(_, file)| file.is_set_aside()) {
-        None => Error::new(ErrorKind::Busy, "another compaction has some of the files"),
-        Some((_, file)) => {
-            let what = format!("table {} is left out of compactions, since they failed on it", file.number());
-            Error::new(ErrorKind::Busy, what)
+    /// Why a compaction by hand cannot have its inputs.
+    fn why_busy(&self, version: &Version) -> Error {
+        let Some((_, file)) = version.files().find(|(_, file)| file.is_set_aside()) else {
+            return Error::new(ErrorKind::Busy, "another compaction has some of the files");
+        };
+        let what = format!("table {} is left out of compactions, since they failed on it", file.number());
+        match self.errors.why_set_aside(file.number()) {
+            Some(cause) if cause.kind() == ErrorKind::Corruption => cause.because(ErrorKind::Corruption, what),
+            Some(cause) => cause.because(ErrorKind::Busy, what),
+            None => Error::new(ErrorKind::Busy, what),
         }
     }
 }
