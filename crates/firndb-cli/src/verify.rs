@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use firndb::{Options, VerifyReport, verify_directory};
+use firndb::{ErrorKind, Options, VerifyReport, verify_directory};
 
-use crate::failure::{CORRUPT, Failure, OK, Outcome, say};
+use crate::failure::{CORRUPT, Failure, IO, OK, Outcome, say};
 use crate::text::Form;
 
 pub(crate) fn verify(dir: &Path, form: Form) -> Outcome {
@@ -21,7 +21,15 @@ pub(crate) fn verify(dir: &Path, form: Form) -> Outcome {
     for damage in &report.damages {
         say(damage);
     }
-    Ok(if report.damages.is_empty() { OK } else { CORRUPT })
+    // A file that the system does not let us read may well be whole.
+    let is_damaged = report.damages.iter().any(|damage| damage.kind() == ErrorKind::Corruption);
+    Ok(if report.damages.is_empty() {
+        OK
+    } else if is_damaged {
+        CORRUPT
+    } else {
+        IO
+    })
 }
 
 fn json(report: &VerifyReport) -> String {

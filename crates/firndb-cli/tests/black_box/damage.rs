@@ -78,6 +78,34 @@ fn options_that_no_open_gets_past_and_logs_that_are_gone_are_not_passed_over_by_
 }
 
 #[test]
+fn a_compaction_of_a_damaged_table_is_3_whether_or_not_the_background_met_it_first() {
+    let place = filled();
+    // Four tables of one level start a compaction as soon as the database is open.
+    place.load("one more\tvalue\n");
+    change(&place.files(".sst").remove(0), |bytes| bytes[10] ^= 1);
+    for _ in 0..3 {
+        place.run("compact", &[]).fails(3, ".sst");
+    }
+    place.run("get", &["one more"]).prints("value\n");
+}
+
+#[test]
+fn a_table_that_may_not_be_read_is_6_and_no_damage() {
+    let place = filled();
+    let table = place.files(".sst").remove(0);
+    let aside = place.db().join("aside");
+    std::fs::rename(&table, &aside).expect("renamed");
+    std::fs::create_dir(&table).expect("made");
+    for verb in ["verify", "scan"] {
+        let ran = place.run(verb, &[]);
+        assert!(ran.code == 6 && ran.err.contains(".sst"), "{verb}: {ran:?}");
+    }
+    // Another one that is damaged is still found.
+    change(&place.files(".sst")[1], |bytes| bytes[10] ^= 1);
+    assert_eq!(place.run("verify", &[]).code, 3);
+}
+
+#[test]
 fn a_damaged_manifest_or_current_is_3_and_a_log_is_recovered_to_a_point_and_reported_by_verify() {
     let place = filled();
     let manifest =
