@@ -81,7 +81,7 @@ const fn refused(name: &'static str, release: Release, options: &'static str, sc
 const PREPARED: &str = "PUTS\nclose\nopen two_phase;\nprepare 61 62\n";
 
 /// `PUTS` stands for many puts; the others are done as they are.
-const REFUSED: [Refused; 14] = [
+const REFUSED: [Refused; 18] = [
     refused("merge", Release::Seven, "uint64add;", "merge default 61 0100000000000000\n"),
     refused("merge", Release::Seven, "uint64add;", "merge default 61 0100000000000000\nflush default\n"),
     refused("range tombstone", Release::Seven, "", "PUTS\nrange default 6b31 6b33\n"),
@@ -111,6 +111,20 @@ const REFUSED: [Refused; 14] = [
     refused("two-level", Release::Nine, "partitioned=1;bloom=10;block_size=200", "PUTS\nflush default\n"),
     refused("blob", Release::Seven, "enable_blob_files=true;min_blob_size=2;", "PUTS\nflush default\n"),
     refused("blob", Release::Nine, "enable_blob_files=true;min_blob_size=2", "PUTS\nflush default\n"),
+    refused("bzip2", Release::Seven, "compression=kBZip2Compression;", "PUTS\nflush default\n"),
+    refused(
+        "plain table",
+        Release::Seven,
+        "table_factory=PlainTable;prefix_extractor=rocksdb.FixedPrefix.2;",
+        "PUTS\nflush default\n",
+    ),
+    refused("log is compressed", Release::Seven, "wal_compression=kZSTD;", "PUTS\n"),
+    refused(
+        "bytewisecomparator.u64ts",
+        Release::Seven,
+        "comparator=leveldb.BytewiseComparator.u64ts;",
+        "flush default\n",
+    ),
     refused("two-phase", Release::Seven, "", PREPARED),
 ];
 
@@ -167,6 +181,10 @@ fn oracle_what_cannot_be_read_is_refused_by_name_and_stays_whole() {
             // Nothing else can be done with a log that holds an undecided transaction.
             if case.script == PREPARED {
                 drive(case.release, dir, "open two_phase;\nrollback\nexit\n");
+            }
+            if ["plain table", "bytewisecomparator.u64ts"].contains(&case.name) {
+                // RocksDB itself cannot walk the one backwards, nor the other without a time.
+                return String::new();
             }
             drive(case.release, dir, &format!("open {}\ndump\nexit\n", case.options))
         };

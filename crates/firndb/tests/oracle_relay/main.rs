@@ -6,6 +6,7 @@
 mod firn;
 mod forms;
 mod model;
+mod others;
 mod rocks;
 mod tools;
 

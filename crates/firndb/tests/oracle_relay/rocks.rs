@@ -67,9 +67,10 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> 
         true => Ok(text),
         false => {
             let errors = String::from_utf8_lossy(&output.stderr);
-            let tail =
-                |text: &str| text.chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect::<String>();
-            Err(format!("{command:?}: {}: {}{}", output.status, tail(&text), tail(&errors)))
+            let shown = |text: &str, from: usize| text.chars().skip(from).take(1500).collect::<String>();
+            let tail = |text: &str| shown(text, text.chars().count().saturating_sub(1500));
+            let command = shown(&format!("{command:?}"), 0);
+            Err(format!("{command}: {}: {}{}", output.status, tail(&text), tail(&errors)))
         }
     }
 }
@@ -102,7 +103,7 @@ pub(crate) fn ldb(release: Release, dir: &Path, arguments: &[&str], input: &str)
     run(&mut command, input)
 }
 
-fn word(bytes: &[u8]) -> String {
+pub(crate) fn word(bytes: &[u8]) -> String {
     if bytes.is_empty() { "-".to_owned() } else { hex(bytes) }
 }
 

@@ -32,8 +32,10 @@ fn write_with_ldb(relay: &mut Relay<'_>, release: Release, codec: &str) {
         let family = format!("--column_family={name}");
         let changes: Vec<Change> =
             (0..60).map(|_| Change { family: name.clone(), ..relay.model.random_change(&mut relay.random) }).collect();
-        let (puts, deletions): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.value.is_some());
+        let (mut puts, deletions): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.value.is_some());
         let value = |change: &Change| hexed(change.value.as_deref().expect("a put"));
+        // The system has a limit to the length of an argument.
+        puts.sort_by_key(|put| put.value.as_ref().is_some_and(|value| value.len() > 1000));
         let (batch, lines) = puts.split_at(5);
         let text: String = lines.iter().map(|put| format!("{} ==> {}\n", hexed(&put.key), value(put))).collect();
         say(&[&codec, &family, "--hex", "load"], &text);
