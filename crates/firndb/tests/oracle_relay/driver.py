@@ -1,6 +1,6 @@
 """Does in a real RocksDB what a script says, and prints what the database then holds.
 
-driver.py 7.8|9.8|11.1 DIR < script, or driver.py ldb ARGUMENT... for the `ldb` inside of the package of 11.1.
+driver.py 7.8|9.8|11.1 DIR < script, or with a third argument, then a line is done as soon as it comes; or driver.py ldb ARGUMENT... for the `ldb` inside of the package of 11.1.
 
 RocksDB 7.8 is Debian's shared library through its C interface, which has everything; 9.8 and 11.1 are Python packages
 (`rocksdict`, `amulet-rocksdb`). The one of 11.1 knows no families, but has all of `ldb` in it.
@@ -15,6 +15,7 @@ Scripts have a word a line; bytes are in hex, and `-` for none:
   prepare K V          of a two-phase transaction that nobody commits; rollback ends it
   absent F K           K must not be there
   dump                 every family forwards; what is read backwards and by key must agree
+  say WORD             prints it
   close, exit          the end; exit leaves everything that was not flushed in the log
 """
 
@@ -358,7 +359,8 @@ def main():
     if sys.argv[1] == "ldb":
         sys.exit(ldb(sys.argv[1:]))
     store = {"7.8": Seven, "9.8": Nine, "11.1": Eleven}[sys.argv[1]](sys.argv[2])
-    lines = iter(sys.stdin.read().splitlines())
+    # All at once, because whoever writes a script reads nothing before its end.
+    lines = (line.rstrip("\n") for line in (sys.stdin if len(sys.argv) > 3 else sys.stdin.readlines()))
     out = sys.stdout
 
     def operation(line):
@@ -382,6 +384,8 @@ def main():
             f, key = rest.split(" ")
             if store.get(f, unhex(key)) is not None:
                 raise Exception("%s: %s is there" % (f, key))
+        elif word == "say":
+            print(rest, flush=True)
         elif word == "prepare":
             store.prepare(*map(unhex, rest.split(" ")))
         elif word in ("family", "drop", "flush", "compact"):

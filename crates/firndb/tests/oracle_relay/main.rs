@@ -5,6 +5,7 @@
 
 mod firn;
 mod forms;
+mod live;
 mod model;
 mod others;
 mod rocks;

@@ -9,7 +9,7 @@ use crate::model::hex;
 use crate::rocks::{Release, drive, ldb, word};
 
 /// Every family in its own order, as a driver dumps it.
-fn dump_of(db: &Db) -> String {
+pub(crate) fn dump_of(db: &Db) -> String {
     let mut families = db.column_families();
     families.sort_by(|a, b| a.name().cmp(b.name()));
     let mut text = String::new();
@@ -25,7 +25,7 @@ fn dump_of(db: &Db) -> String {
 }
 
 /// Says where two dumps begin to differ.
-fn assert_same_dump(label: &str, found: &str, expected: &str) {
+pub(crate) fn assert_same_dump(label: &str, found: &str, expected: &str) {
     let differs = found.lines().zip(expected.lines()).position(|(a, b)| a != b);
     let at = differs.unwrap_or(found.lines().count().min(expected.lines().count()));
     let (ours, theirs) = (found.lines().nth(at), expected.lines().nth(at));

@@ -82,6 +82,8 @@ fn by_hand(release: Release, codecs: &[(Codec, &str)]) {
             let own = format!("ldb-{name}-{ldb_first}");
             let mut relay = Relay::new(&own, temp.path(), true, *codec, &mut seen);
             relay.ops_max = 100;
+            // Where it is not told a codec, `ldb` of 7.8 takes Snappy, whatever the database has.
+            relay.eleven_has_codec = release == Release::Eleven;
             if ldb_first {
                 write_with_ldb(&mut relay, release, name);
             }
