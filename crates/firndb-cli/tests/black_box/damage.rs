@@ -78,6 +78,16 @@ fn options_that_no_open_gets_past_and_logs_that_are_gone_are_not_passed_over_by_
 }
 
 #[test]
+fn a_log_that_is_garbage_is_damage_and_no_cut_off_end() {
+    let place = Place::new();
+    place.load("a\t1\n");
+    let log = place.files(".log").pop().expect("a log");
+    // A length that reaches past the end, and a type that does not exist.
+    change(&log, |bytes| *bytes = [&[1, 2, 3, 4, 0xff, 0x0f, 0x5a][..], &[0x77; 90]].concat());
+    verify_finds(&place, ".log");
+}
+
+#[test]
 fn a_compaction_of_a_damaged_table_is_3_whether_or_not_the_background_met_it_first() {
     let place = filled();
     // Four tables of one level start a compaction as soon as the database is open.

@@ -129,7 +129,10 @@ impl LogReader {
             stored(at) == crc32c_parts(&[&[kind], &tail[at + LEGACY_HEADER_LEN..end]])
         };
         let is_own = (kind::FULL..=kind::RECYCLABLE_LAST).any(|kind| fits(0, kind, tail.len()));
-        is_own
+        // Nobody has ever begun a record of such a type.
+        let is_garbage = !matches!(tail[6], kind::FULL..=kind::RECYCLABLE_TIMESTAMP_SIZES | kind::IGNORABLE..=kind::RECYCLABLE_PREDECESSOR);
+        is_garbage
+            || is_own
             || (LEGACY_HEADER_LEN..tail.len().saturating_sub(LEGACY_HEADER_LEN)).any(|at| {
                 let end = at + LEGACY_HEADER_LEN + usize::from(u16::from_le_bytes([tail[at + 4], tail[at + 5]]));
                 let kind = tail[at + 6];
