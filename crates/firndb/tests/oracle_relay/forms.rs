@@ -57,6 +57,8 @@ fn oracle_databases_of_rocksdb_7_8_under_many_options_go_from_hand_to_hand_whole
         let mut relay = Relay::new(&format!("form{index}"), temp.path(), true, LZ4, &mut seen);
         relay.label = format!("form {form}");
         relay.ops_max = 100;
+        let levels = form.split(';').find_map(|option| option.strip_prefix("num_levels="));
+        relay.num_levels = levels.map_or(7, |levels| levels.parse().expect("a number"));
         let options = Release::Seven.options(LZ4.theirs, None, 1024, form);
         relay.rocks(Release::Seven, &options, End::LeaveLog);
         relay.firn(LZ4, if index % 2 == 0 { End::LeaveLog } else { End::Close });

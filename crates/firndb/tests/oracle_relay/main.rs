@@ -71,6 +71,8 @@ struct Relay<'a> {
     /// The package of 11.1 was built with zstd only.
     eleven_has_codec: bool,
     ops_max: usize,
+    /// Of families that this engine makes: RocksDB is opened with as many for all of them.
+    num_levels: u32,
     seen: &'a mut Seen,
     turn: usize,
 }
@@ -83,7 +85,19 @@ impl Relay<'_> {
         let (dir, label) = (temp.join(name), name.to_owned());
         let (random, model) = (Random::new(own), Model::new());
         let eleven_has_codec = matches!(codec.ours, Compression::None | Compression::Zstd);
-        Relay { label, seed, random, model, dir, has_families, eleven_has_codec, ops_max: usize::MAX, seen, turn: 0 }
+        Relay {
+            label,
+            seed,
+            random,
+            model,
+            dir,
+            has_families,
+            eleven_has_codec,
+            ops_max: usize::MAX,
+            num_levels: 7,
+            seen,
+            turn: 0,
+        }
     }
 
     fn label(&mut self, side: &str) -> String {
@@ -124,6 +138,9 @@ impl Relay<'_> {
         text.push_str(&format!("open {options}\n{}", dump_script(&self.model)));
         let before = self.model.clone();
         let ops = self.ops(release.knows_families());
+        // A manual compaction of ours makes levels in a FIFO family, and at one of its own 7.8 then fails an assertion.
+        let is_fifo = options.contains("kCompactionStyleFIFO");
+        let ops: Vec<Op> = ops.into_iter().filter(|op| !is_fifo || !matches!(op, Op::Compact(_))).collect();
         text.push_str(&script(&ops));
         text.push_str(if end == End::Close { "close\n" } else { "sync\nexit\n" });
         let dump = drive(release, &self.dir, &text);
@@ -136,6 +153,7 @@ impl Relay<'_> {
     fn firn(&mut self, codec: Codec, end: End) {
         let label = self.label("FirnDB");
         let mut options = firn::options(&mut self.random, codec.ours);
+        options.family.num_levels = self.num_levels;
         options.avoid_flush_during_shutdown = end == End::LeaveLog;
         let db = firn::open(&label, &self.dir, options, &self.model);
         let ops = self.ops(true);
