@@ -118,7 +118,7 @@ impl BudgetMember {
 
 impl Drop for BudgetMember {
     fn drop(&mut self) {
-        let bytes = *self.bytes.get_mut();
+        let bytes = self.bytes.load(Ordering::Relaxed);
         self.manager.usage.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
