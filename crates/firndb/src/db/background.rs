@@ -54,7 +54,8 @@ impl Core {
 
     fn flush_in_background(self: &Arc<Self>) {
         // While writes are stopped everything waits for `resume`, which flushes all families in one step.
-        if self.is_closed.load(Ordering::Relaxed) || self.queue.as_ref().is_some_and(|queue| queue.is_refusing()) {
+        if self.is_closed.load(Ordering::Relaxed) || self.queue.as_ref().is_some_and(|queue| queue.gate().is_refusing())
+        {
             return;
         }
         if let Err(error) = self.flush_full_memtables() {
@@ -69,7 +70,7 @@ impl Core {
             return;
         }
         if let Some(queue) = &self.queue {
-            queue.stop_writes(error);
+            queue.gate().stop_writes(error);
         }
         self.job_failed(Job::Flush, "a flush", error, true);
     }
@@ -94,7 +95,7 @@ impl Core {
             return false;
         }
         if let Some(queue) = &self.queue {
-            queue.stop_writes(error);
+            queue.gate().stop_writes(error);
         }
         true
     }
@@ -111,7 +112,7 @@ impl Core {
         let at = self.retry_at_us.load(Ordering::Acquire);
         let now = self.clock.monotonic_micros();
         if at == 0 || (now < at && !self.has_space_again()) || self.is_closed.load(Ordering::Relaxed) {
-            let refusal = self.queue.as_ref().and_then(|queue| queue.refusal_cause());
+            let refusal = self.queue.as_ref().and_then(|queue| queue.gate().refusal_cause());
             if let (0, Some(error)) = (at, refusal)
                 && !self.is_closed.load(Ordering::Relaxed)
             {
@@ -154,7 +155,7 @@ impl Core {
         if self.is_closed.load(Ordering::Relaxed) || self.errors.fatal().is_some() {
             return;
         }
-        if queue.is_refusing() {
+        if queue.gate().is_refusing() {
             if let Err(error) = self.resume(&self.cancel) {
                 self.job_failed(Job::Flush, "resuming writes", &error, true);
                 return;
@@ -204,7 +205,7 @@ impl Core {
         further.push(VersionEdit { min_log_to_keep: Some(log_number), ..VersionEdit::default() });
         self.run_flushes(jobs, further, cancel, done)?;
         self.errors.succeeded(Job::Flush);
-        queue.resume();
+        queue.gate().resume();
         self.log(LogLevel::Info, || "writes go on".to_owned());
         Ok(())
     }
@@ -232,7 +233,7 @@ impl Core {
     /// As [`Core::tell_of_flushes`].
     pub(super) fn tell_of_stalls(&self) {
         if let Some(queue) = &self.queue {
-            queue.tell_listeners();
+            queue.gate().tell_listeners();
         }
     }
 
@@ -242,7 +243,7 @@ impl Core {
         loop {
             // Looked at under the lock, which `close` waits for.
             cancel.check()?;
-            queue.refusal()?;
+            queue.gate().refusal()?;
             let families = self.all_families();
             let mut jobs: Vec<_> = families
                 .iter()
@@ -445,7 +446,7 @@ impl Core {
                 if self.errors.fatal().is_some()
                     && let Some(queue) = &self.queue
                 {
-                    queue.stop_writes(&error);
+                    queue.gate().stop_writes(&error);
                     stops_writes = true;
                 }
                 self.job_failed(Job::Compaction, "a compaction", &error, stops_writes);

@@ -111,7 +111,7 @@ impl Core {
             // Nothing more is to be written, whoever asks.
             return Err(error);
         }
-        if queue.is_refusing() {
+        if queue.gate().is_refusing() {
             // Writes that are in no log, or in one that failed, have this last chance.
             return self.resume(&cancel);
         }

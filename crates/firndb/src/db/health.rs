@@ -56,7 +56,7 @@ impl Db {
         let now = core.clock.monotonic_micros();
         let bad_files = core.errors.set_aside();
         let (failures, fatal) = (core.errors.failures(), core.errors.fatal());
-        let refusal = core.queue.as_ref().and_then(|queue| queue.refusal_cause());
+        let refusal = core.queue.as_ref().and_then(|queue| queue.gate().refusal_cause());
         let state = match (&core.queue, &refusal, &failures) {
             (None, ..) => HealthState::ReadOnly,
             _ if fatal.is_some() => HealthState::ReadOnly,

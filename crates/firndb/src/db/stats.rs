@@ -151,8 +151,12 @@ impl Db {
             wal_bytes: core.queue.as_ref().map_or(core.report.bytes, |queue| queue.wal_bytes()),
             bytes_flushed: core.bytes_flushed.load(Ordering::Relaxed),
             bytes_compacted: core.bytes_compacted.load(Ordering::Relaxed),
-            stall_reason: core.queue.as_ref().and_then(|queue| queue.stall_state().reason()).map(|why| why.to_string()),
-            stalled_micros: core.queue.as_ref().map_or(0, |queue| queue.stalled_micros()),
+            stall_reason: core
+                .queue
+                .as_ref()
+                .and_then(|queue| queue.gate().stall_state().reason())
+                .map(|why| why.to_string()),
+            stalled_micros: core.queue.as_ref().map_or(0, |queue| queue.gate().stalled_micros()),
             pins: core.pin_reports(),
             obsolete_files: core.janitor.waiting_files().len(),
             files_deleted: core.janitor.unlinked(),

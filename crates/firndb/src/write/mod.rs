@@ -4,6 +4,9 @@
 
 pub(crate) mod batch;
 mod budget;
+mod commit;
+mod gate;
+mod line;
 mod options;
 mod queue;
 mod stall;
@@ -13,6 +16,7 @@ mod wal_set;
 
 pub(crate) use budget::BudgetMember;
 pub use budget::WriteBufferManager;
+pub(crate) use commit::apply;
 pub use options::{Durability, WriteOptions};
-pub(crate) use queue::{WriteConfig, WriteQueue, apply};
+pub(crate) use queue::{WriteConfig, WriteQueue};
 pub(crate) use stall::{StallConfig, StallInputs};

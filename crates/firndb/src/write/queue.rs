@@ -13,27 +13,27 @@
 //!    it is visible.
 //! 4. After a failed append or sync nothing is written until [`WriteQueue::resume`]: nobody knows what is in the log.
 //!
-//! Locks: `line` (briefly, never with another), then `commit` (the leader). Source: RocksDB `db/write_thread.cc`, wiki
+//! Locks: `line` (briefly, never with another), then `commit` (the leader), then the gate's. Source: RocksDB `db/write_thread.cc`, wiki
 //! "Pipelined Write"; LevelDB's writer queue.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
 use crate::fs::Fs;
-use crate::memtable::{ENTRY_BYTES_MAX, MemTable};
-use crate::metrics::{EventListener, StallEvent, Statistics, Ticker};
+use crate::metrics::{EventListener, Statistics, Ticker};
 use crate::superversion::FamilyState;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::wal::RECORD_BYTES_MAX;
 
 use super::batch::WriteBatch;
 use super::budget::BudgetMember;
+use super::commit::{Commit, Family, apply};
+use super::gate::WriteGate;
+use super::line::{Line, Parallel, Step, Waiter};
 use super::options::{Durability, WriteOptions};
 use super::stall::{StallConfig, StallInputs, StallState};
 use super::wal_set::WalSet;
@@ -42,8 +42,6 @@ use super::wal_set::WalSet;
 const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Groups with fewer entries are applied by their leader: waking threads costs more than it saves.
 const PARALLEL_ENTRIES_MIN: u32 = 64;
-/// How fast writers go at first when they are slowed down; RocksDB's `delayed_write_rate`.
-const SLOWED_BYTES_PER_SECOND: u64 = 16 << 20;
 
 /// Where the full memtables go: tells the background that these families have something to flush.
 pub(crate) type OnFull = Box<dyn Fn(&[ColumnFamilyId]) + Send + Sync>;
@@ -70,63 +68,6 @@ pub(crate) struct WriteConfig {
     pub(crate) is_manual: bool,
 }
 
-/// A column family as the leader sees it.
-struct Family {
-    state: Arc<FamilyState>,
-    memtable: Arc<MemTable>,
-    write_buffer_size: u64,
-    stall: StallConfig,
-    stall_state: StallState,
-    /// The active memtable has writes that are in no log.
-    has_unlogged: bool,
-    /// A memtable before it had.
-    had_unlogged: bool,
-}
-
-/// What only the leader touches.
-pub(crate) struct Commit {
-    families: Vec<Family>,
-    wals: WalSet,
-    last_sequence: SequenceNumber,
-    next_memtable_id: u64,
-}
-
-/// One writer in line.
-struct Waiter {
-    step: Mutex<Step>,
-    moved: Condvar,
-    options: WriteOptions,
-    bytes: usize,
-}
-
-enum Step {
-    /// In line, with its batch; `None` waits for the exclusive entry.
-    Waiting(Option<WriteBatch>),
-    /// First in line: leads the next group.
-    Lead(Option<WriteBatch>),
-    /// To put its batch into the memtables.
-    Apply(WriteBatch, Arc<Parallel>),
-    /// Done by another.
-    Done(WriteBatch, Result<SequenceNumber>),
-    /// The writer has taken what was there.
-    Taken,
-}
-
-/// Members that apply their batches at the same time.
-struct Parallel {
-    memtables: Vec<(ColumnFamilyId, Arc<MemTable>)>,
-    left: AtomicUsize,
-    failure: Mutex<Option<Error>>,
-    lock: Mutex<()>,
-    done: Condvar,
-}
-
-#[derive(Default)]
-struct Line {
-    is_led: bool,
-    waiting: VecDeque<Arc<Waiter>>,
-}
-
 /// See the module's text.
 pub(crate) struct WriteQueue {
     config: WriteConfig,
@@ -134,22 +75,7 @@ pub(crate) struct WriteQueue {
     commit: Mutex<Commit>,
     /// Writes up to this number are seen by reads.
     visible: Arc<AtomicU64>,
-    /// Something keeps writers from going straight on: a stall, a failure, the end.
-    has_obstacle: AtomicBool,
-    obstacle: Mutex<Obstacle>,
-    obstacle_changed: Condvar,
-}
-
-#[derive(Default)]
-struct Obstacle {
-    refusal: Option<Error>,
-    stall: StallState,
-    /// When the next slowed-down write may go, in microseconds on the clock.
-    next_write_us: u64,
-    stalled_us: u64,
-    /// What listeners have not heard yet: told once no lock is held, by one thread at a time, in order.
-    untold: VecDeque<StallEvent>,
-    is_telling: bool,
+    gate: WriteGate,
 }
 
 impl fmt::Debug for WriteQueue {
@@ -158,166 +84,29 @@ impl fmt::Debug for WriteQueue {
     }
 }
 
-/// Puts the operations of a batch into memtables, the first with number `first`; families that `memtable` does not know
-/// are passed over (their number is used up).
-pub(crate) fn apply<'m>(
-    batch: &WriteBatch,
-    first: SequenceNumber,
-    mut memtable: impl FnMut(ColumnFamilyId) -> Option<&'m MemTable>,
-) -> Result<()> {
-    let mut last: Option<(ColumnFamilyId, &MemTable)> = None;
-    for (sequence, operation) in (first.0..).zip(batch.iter()) {
-        let operation = operation?;
-        let target = match last {
-            Some((family, found)) if family == operation.family => Some(found),
-            _ => {
-                let found = memtable(operation.family);
-                last = found.map(|found| (operation.family, found));
-                found
-            }
-        };
-        if let Some(target) = target {
-            target.insert(SequenceNumber(sequence), operation.kind, operation.key, operation.value)?;
-        }
-    }
-    Ok(())
-}
-
-impl Commit {
-    #[inline]
-    fn family(&self, id: ColumnFamilyId) -> Option<&Family> {
-        // Few families, and mostly the first.
-        self.families.iter().find(|family| family.state.id() == id)
-    }
-
-    fn memtable(&self, id: ColumnFamilyId) -> Option<&MemTable> {
-        self.family(id).map(|family| &*family.memtable)
-    }
-
-    /// All families that take writes.
-    #[cfg(test)]
-    pub(crate) fn families(&self) -> impl Iterator<Item = &Arc<FamilyState>> {
-        self.families.iter().map(|family| &family.state)
-    }
-
-    /// The current log's number.
-    pub(crate) fn log_number(&self) -> FileNumber {
-        self.wals.number()
-    }
-
-    /// Refuses a batch with an unknown family, or with entries that are too long; before anything is written.
-    fn check(&self, batch: &WriteBatch) -> Result<()> {
-        let mut last = None;
-        for operation in batch.iter() {
-            let operation = operation?;
-            if operation.key.len() > ENTRY_BYTES_MAX || operation.value.len() > ENTRY_BYTES_MAX {
-                return Err(Error::new(ErrorKind::Limit, "keys and values may have at most 1 GiB"));
-            }
-            if last != Some(operation.family) {
-                if self.family(operation.family).is_none() {
-                    let id = operation.family.0;
-                    return Err(Error::new(
-                        ErrorKind::NoSuchColumnFamily,
-                        format!("the batch writes to column family {id}, which does not exist (any more)"),
-                    ));
-                }
-                last = Some(operation.family);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives families a new memtable, and everyone a new log. Families with nothing in their memtable get a new one too,
-    /// so that they need no old log.
-    fn switch(&mut self, config: &WriteConfig, full: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
-        let number = (config.new_file_number)();
-        self.wals.switch(number)?;
-        Ok(self.renew_memtables(config, full))
-    }
-
-    fn renew_memtables(&mut self, config: &WriteConfig, full: &[ColumnFamilyId]) -> Vec<ColumnFamilyId> {
-        let number = self.wals.number();
-        let mut switched = Vec::new();
-        for family in &mut self.families {
-            let is_empty = family.memtable.is_empty();
-            if !is_empty && !full.contains(&family.state.id()) {
-                continue;
-            }
-            self.next_memtable_id += 1;
-            let memtable = MemTable::new(
-                self.next_memtable_id,
-                family.state.config.order.clone(),
-                family.write_buffer_size as usize,
-                number,
-                config.clock.unix_seconds(),
-            );
-            family.memtable = Arc::clone(&memtable);
-            family.had_unlogged |= std::mem::take(&mut family.has_unlogged);
-            if is_empty {
-                family.state.replace_empty_memtable(memtable);
-            } else {
-                family.state.switch_memtable(memtable);
-                switched.push(family.state.id());
-            }
-        }
-        switched
-    }
-
-    /// The families whose memtables are to be switched now, by the limits.
-    #[inline]
-    fn full_families(&self, config: &WriteConfig) -> Vec<ColumnFamilyId> {
-        let mut full = Vec::new();
-        let mut total = 0;
-        for family in &self.families {
-            let bytes = family.memtable.approximate_bytes() as u64;
-            total += bytes;
-            if bytes >= family.write_buffer_size {
-                full.push(family.state.id());
-            }
-        }
-        if let Some(budget) = &config.budget {
-            budget.report(total);
-        }
-        if config.memtable_bytes_max > 0 && total > config.memtable_bytes_max && full.is_empty() {
-            let largest = self.families.iter().filter(|family| !family.memtable.is_empty());
-            full.extend(
-                largest.max_by_key(|family| family.memtable.approximate_bytes()).map(|family| family.state.id()),
-            );
-        }
-        if config.wal_bytes_max > 0 && self.wals.bytes() > config.wal_bytes_max {
-            let oldest = self.wals.oldest();
-            full.extend(
-                self.families
-                    .iter()
-                    .filter(|family| !family.memtable.is_empty() && family.memtable.log_number() <= oldest)
-                    .map(|family| family.state.id()),
-            );
-        }
-        if config.atomic_flush && !full.is_empty() {
-            full = self.families.iter().map(|family| family.state.id()).collect();
-        }
-        full
-    }
-}
-
 impl WriteQueue {
     /// A queue for a database whose last write has number `last`. The first log comes with [`WriteQueue::begin`].
     pub(crate) fn new(config: WriteConfig, last: SequenceNumber, next_memtable_id: u64) -> WriteQueue {
         let wals = WalSet::new(Arc::clone(&config.fs), config.dir.clone(), Arc::clone(&config.statistics));
+        let (clock, statistics) = (Arc::clone(&config.clock), Arc::clone(&config.statistics));
+        let gate = WriteGate::new(clock, statistics, config.listeners.clone(), config.is_manual);
         WriteQueue {
             config,
             line: Mutex::new(Line::default()),
             commit: Mutex::new(Commit { families: Vec::new(), wals, last_sequence: last, next_memtable_id }),
             visible: Arc::new(AtomicU64::new(last.0)),
-            has_obstacle: AtomicBool::new(false),
-            obstacle: Mutex::new(Obstacle::default()),
-            obstacle_changed: Condvar::new(),
+            gate,
         }
     }
 
     /// Begins the first log.
     pub(crate) fn begin(&self) -> Result<()> {
         self.exclusive(|queue, commit| commit.switch(&queue.config, &[]).map(drop))
+    }
+
+    /// What keeps writers from going straight on.
+    pub(crate) fn gate(&self) -> &WriteGate {
+        &self.gate
     }
 
     /// Writes up to this number are seen by reads.
@@ -360,10 +149,12 @@ impl WriteQueue {
         if batch.as_bytes().len() > RECORD_BYTES_MAX {
             return Err(Error::new(ErrorKind::Limit, "a batch may have at most 1 GiB"));
         }
-        if self.has_obstacle.load(Ordering::Acquire) {
-            self.pass_obstacle(batch.as_bytes().len(), options)?;
-        }
+        self.gate.pass(batch.as_bytes().len(), options)?;
         if batch.is_empty() {
+            // Nothing to log, but what was written before is as durable now as this write asks.
+            if matches!(options.durability, Durability::Os | Durability::Synced) {
+                self.flush_wal(options.durability == Durability::Synced)?;
+            }
             return Ok(SequenceNumber(self.visible.load(Ordering::Acquire)));
         }
         {
@@ -446,7 +237,7 @@ impl WriteQueue {
         drop(commit);
         self.hand_on();
         if !full.is_empty() {
-            self.tell_listeners();
+            self.gate.tell_listeners();
         }
         if let Ok(switched) = switched
             && !switched.is_empty()
@@ -500,14 +291,14 @@ impl WriteQueue {
         batch: &mut WriteBatch,
         options: &WriteOptions,
     ) -> Result<SequenceNumber> {
-        self.refusal()?;
+        self.gate.refusal()?;
         commit.check(batch)?;
         let first = SequenceNumber(commit.last_sequence.0 + 1);
         let last = SequenceNumber(commit.last_sequence.0 + u64::from(batch.count()));
         batch.set_sequence(first);
         commit.last_sequence = last;
         if options.durability == Durability::NoWal {
-            self.mark_unlogged(commit, batch)?;
+            commit.mark_unlogged(batch)?;
         } else {
             let logged = commit.wals.add(batch.as_bytes());
             self.log_outcome(commit, logged, options.durability)?;
@@ -532,13 +323,13 @@ impl WriteQueue {
         });
         if let Err(error) = handed {
             let kind = error.kind();
-            self.stop_writes(&error);
+            self.gate.stop_writes(&error);
             return Err(error.because(kind, "the write-ahead log could not be written; the batch was not applied"));
         }
         if durability == Durability::Synced
             && let Err(error) = commit.wals.sync_all()
         {
-            self.stop_writes(&error);
+            self.gate.stop_writes(&error);
             return Err(error.because(
                 ErrorKind::DurabilityUnknown,
                 "the write-ahead log could not be synced; the batch may or may not survive",
@@ -549,18 +340,8 @@ impl WriteQueue {
 
     #[cold]
     fn stop_after(&self, error: Error) -> Error {
-        self.stop_writes(&error);
+        self.gate.stop_writes(&error);
         error
-    }
-
-    fn mark_unlogged(&self, commit: &mut Commit, batch: &WriteBatch) -> Result<()> {
-        for operation in batch.iter() {
-            let id = operation?.family;
-            if let Some(family) = commit.families.iter_mut().find(|family| family.state.id() == id) {
-                family.has_unlogged = true;
-            }
-        }
-        Ok(())
     }
 
     #[cold]
@@ -574,12 +355,12 @@ impl WriteQueue {
         let mut members: Vec<(Arc<Waiter>, WriteBatch)> = Vec::with_capacity(group.len());
         for waiter in group {
             let Step::Waiting(Some(own)) = std::mem::replace(&mut *waiter.step.lock(), Step::Taken) else { continue };
-            match self.refusal().and_then(|()| commit.check(&own)) {
+            match self.gate.refusal().and_then(|()| commit.check(&own)) {
                 Ok(()) => members.push((waiter, own)),
                 Err(error) => waiter.finish(own, Err(error)),
             }
         }
-        let own_check = self.refusal().and_then(|()| commit.check(batch));
+        let own_check = self.gate.refusal().and_then(|()| commit.check(batch));
         let mut firsts = Vec::with_capacity(members.len());
         let mut last = commit.last_sequence.0;
         let mut number = |batch: &mut WriteBatch| {
@@ -608,7 +389,7 @@ impl WriteQueue {
                 }
             }
             for batch in unlogged {
-                self.mark_unlogged(commit, batch)?;
+                commit.mark_unlogged(batch)?;
             }
             self.log_outcome(commit, outcome, strongest).map_err(|error| {
                 match members.len() + usize::from(own_first.is_some()) {
@@ -716,7 +497,7 @@ impl WriteQueue {
     fn switch(&self, commit: &mut Commit, full: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
         let switched = commit.switch(&self.config, full);
         match &switched {
-            Err(error) => self.stop_writes(error),
+            Err(error) => self.gate.stop_writes(error),
             Ok(switched) => {
                 for id in switched {
                     let found = commit.families.iter_mut().find(|family| family.state.id() == *id);
@@ -731,7 +512,7 @@ impl WriteQueue {
                         family.stall_state = family.stall_state.worse(family.stall.decide(&inputs));
                     }
                 }
-                self.set_stall(commit);
+                self.gate.set_stall(commit.worst_stall());
             }
         }
         switched
@@ -740,7 +521,7 @@ impl WriteQueue {
     /// Makes the memtables of `families` immutable, those that have something in them; returns which.
     pub(crate) fn switch_memtables(&self, families: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
         self.exclusive(|queue, commit| {
-            queue.refusal()?;
+            queue.gate.refusal()?;
             let any = commit.families.iter().any(|f| families.contains(&f.state.id()) && !f.memtable.is_empty());
             if any { queue.switch(commit, families) } else { Ok(Vec::new()) }
         })
@@ -758,7 +539,7 @@ impl WriteQueue {
     /// Hands the log's buffer to the operating system, and syncs all logs if asked.
     pub(crate) fn flush_wal(&self, sync: bool) -> Result<()> {
         self.exclusive(|queue, commit| {
-            queue.refusal()?;
+            queue.gate.refusal()?;
             let durability = if sync { Durability::Synced } else { Durability::Os };
             queue.log_outcome(commit, Ok(()), durability)
         })
@@ -769,7 +550,7 @@ impl WriteQueue {
     pub(crate) fn sync_wals_below(&self, log: FileNumber) -> Result<()> {
         self.exclusive(|queue, commit| {
             let through = FileNumber(log.0.saturating_sub(1));
-            commit.wals.sync_through(through).inspect_err(|error| queue.stop_writes(error))
+            commit.wals.sync_through(through).inspect_err(|error| queue.gate.stop_writes(error))
         })
     }
 
@@ -795,146 +576,25 @@ impl WriteQueue {
         if let Some(family) = commit.families.iter_mut().find(|family| family.state.id() == id) {
             family.stall_state = family.stall.decide(&inputs());
         }
-        self.set_stall(&commit);
+        self.gate.set_stall(commit.worst_stall());
     }
 
     fn recount_stalls(&self) {
-        self.set_stall(&self.commit.lock());
-    }
-
-    fn set_stall(&self, commit: &Commit) {
-        let state = commit.families.iter().fold(StallState::Free, |worst, family| worst.worse(family.stall_state));
-        let mut obstacle = self.obstacle.lock();
-        if obstacle.stall == state {
-            return;
-        }
-        obstacle.stall = state;
-        if !self.config.listeners.is_empty() {
-            obstacle.untold.push_back(StallEvent { reason: state.reason().map(|reason| reason.to_string()) });
-        }
-        self.note_obstacle(&obstacle);
-    }
-
-    /// Tells listeners what became of stalls, for a caller that holds no lock: a listener may read statistics, write or
-    /// flush. One that brings a stall about itself hears of it when it has returned.
-    #[cold]
-    pub(crate) fn tell_listeners(&self) {
-        let mut obstacle = self.obstacle.lock();
-        if obstacle.is_telling {
-            return;
-        }
-        while let Some(event) = obstacle.untold.pop_front() {
-            obstacle.is_telling = true;
-            drop(obstacle);
-            self.config.listeners.iter().for_each(|listener| listener.stall_changed(&event));
-            obstacle = self.obstacle.lock();
-            obstacle.is_telling = false;
-        }
-    }
-
-    fn note_obstacle(&self, obstacle: &Obstacle) {
-        let any = obstacle.refusal.is_some() || obstacle.stall != StallState::Free;
-        // Release pairs with the Acquire in `write`.
-        self.has_obstacle.store(any, Ordering::Release);
-        self.obstacle_changed.notify_all();
-    }
-
-    /// What writers have to do now.
-    pub(crate) fn stall_state(&self) -> StallState {
-        self.obstacle.lock().stall
-    }
-
-    /// Microseconds that writers were held up so far.
-    pub(crate) fn stalled_micros(&self) -> u64 {
-        self.obstacle.lock().stalled_us
-    }
-
-    /// Waits as long as writers have to, or says why there is no waiting.
-    #[cold]
-    fn pass_obstacle(&self, bytes: usize, options: &WriteOptions) -> Result<()> {
-        let clock = &self.config.clock;
-        let start = clock.monotonic_micros();
-        let mut obstacle = self.obstacle.lock();
-        let outcome = loop {
-            if let Some(error) = &obstacle.refusal {
-                break Err(error.clone());
-            }
-            let Some(reason) = obstacle.stall.reason() else { break Ok(()) };
-            if options.no_slowdown {
-                break Err(Error::new(ErrorKind::Busy, format!("writes have to wait: {reason}")));
-            }
-            match obstacle.stall {
-                StallState::Stopped(_) if self.config.is_manual => {
-                    break Err(Error::new(
-                        ErrorKind::Busy,
-                        format!("writes have to wait for a background step: {reason}"),
-                    ));
-                }
-                StallState::Stopped(_) => obstacle = self.obstacle_changed.wait(obstacle),
-                _ => {
-                    let now = clock.monotonic_micros();
-                    let cost = (bytes as u64).saturating_mul(1_000_000) / SLOWED_BYTES_PER_SECOND;
-                    let turn = obstacle.next_write_us.max(now);
-                    obstacle.next_write_us = turn + cost;
-                    drop(obstacle);
-                    if turn > now {
-                        clock.sleep(Duration::from_micros(turn - now));
-                    }
-                    obstacle = self.obstacle.lock();
-                    break Ok(());
-                }
-            }
-        };
-        let waited = clock.monotonic_micros() - start;
-        obstacle.stalled_us += waited;
-        self.config.statistics.add(Ticker::StallMicros, waited);
-        outcome
-    }
-
-    /// The error with which writes are refused, if they are.
-    #[inline]
-    pub(crate) fn refusal(&self) -> Result<()> {
-        match self.has_obstacle.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => self.obstacle.lock().refusal.clone().map_or(Ok(()), Err),
-        }
-    }
-
-    /// Refuses writes from now on, because of `cause`; an earlier cause stays.
-    #[cold]
-    pub(crate) fn stop_writes(&self, cause: &Error) {
-        let refusal = cause.clone().because(ErrorKind::ReadOnly, "writes are stopped after an earlier failure");
-        self.refuse(refusal);
-    }
-
-    fn refuse(&self, error: Error) {
-        let mut obstacle = self.obstacle.lock();
-        obstacle.refusal.get_or_insert(error);
-        self.note_obstacle(&obstacle);
+        self.gate.set_stall(self.commit.lock().worst_stall());
     }
 
     /// The database is being closed: later writes fail with `Closed`; what is buffered goes to the log.
     pub(crate) fn close(&self) -> Result<()> {
         self.exclusive(|queue, commit| {
-            let flushed = match queue.refusal() {
+            let flushed = match queue.gate.refusal() {
                 Ok(()) => commit.wals.hand_over(),
                 // The log failed before: there is nothing more to be had from it.
                 Err(_) => Ok(()),
             };
             // Before the next in line writes: it would write to a log that is no longer ours.
-            queue.refuse(Error::new(ErrorKind::Closed, "the database is closed"));
+            queue.gate.refuse(Error::new(ErrorKind::Closed, "the database is closed"));
             flushed
         })
-    }
-
-    /// True if writes are refused.
-    pub(crate) fn is_refusing(&self) -> bool {
-        self.obstacle.lock().refusal.is_some()
-    }
-
-    /// Why writes are refused.
-    pub(crate) fn refusal_cause(&self) -> Option<Error> {
-        self.obstacle.lock().refusal.clone()
     }
 
     /// Makes every memtable immutable although writes are refused, so that a failed log is no longer needed; the log
@@ -949,36 +609,5 @@ impl WriteQueue {
             }
             Ok(commit.wals.number())
         })
-    }
-
-    /// Lets writes go on. The caller has made everything durable that the failed log held.
-    pub(crate) fn resume(&self) {
-        let mut obstacle = self.obstacle.lock();
-        let is_closed = obstacle.refusal.as_ref().is_some_and(|error| error.kind() == ErrorKind::Closed);
-        if !is_closed {
-            obstacle.refusal = None;
-            self.note_obstacle(&obstacle);
-        }
-    }
-}
-
-impl Waiter {
-    fn finish(&self, batch: WriteBatch, result: Result<SequenceNumber>) {
-        *self.step.lock() = Step::Done(batch, result);
-        self.moved.notify_one();
-    }
-}
-
-impl Parallel {
-    fn apply(&self, batch: &WriteBatch) {
-        let memtable = |id| self.memtables.iter().find(|(family, _)| *family == id).map(|(_, memtable)| &**memtable);
-        if let Err(error) = apply(batch, batch.sequence(), memtable) {
-            *self.failure.lock() = Some(error);
-        }
-        let _lock = self.lock.lock();
-        // Release pairs with the Acquire of the leader.
-        if self.left.fetch_sub(1, Ordering::Release) == 1 {
-            self.done.notify_one();
-        }
     }
 }

@@ -217,7 +217,7 @@ fn a_failed_append_or_sync_stops_writes_and_says_what_is_known() {
         assert_eq!(put(&queue, "after", &options).expect_err("stopped").kind(), ErrorKind::ReadOnly);
         assert_eq!(queue.visible().load(Ordering::Acquire), 1, "nothing of it is visible");
         queue.seal_for_resume().expect("a new log");
-        queue.resume();
+        queue.gate().resume();
         queue.update_stall(ColumnFamilyId(0), StallInputs::default);
         let first = put(&queue, "resumed", &options).expect("a fresh log");
         assert_eq!(first, SequenceNumber(3), "the failed batch's number is not given again");
@@ -242,6 +242,18 @@ fn buffered_writes_reach_the_log_with_the_next_stronger_one() {
     queue.close().expect("memory");
     assert_eq!(logged(&fs), ["a", "b", "c", "e"]);
     assert_eq!(put(&queue, "f", &buffered).expect_err("closed").kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn an_empty_batch_makes_what_was_written_before_as_durable_as_it_asks() {
+    let fs = MemoryFs::new();
+    let queue = queue(&fs, 1, 1 << 20);
+    put(&queue, "a", &WriteOptions::with_durability(Durability::Buffered)).expect("memory");
+    queue.write(&mut WriteBatch::new(), &WriteOptions::default()).expect("memory");
+    assert_eq!(logged(&fs), ["a"], "handed to the operating system");
+    assert!(logged(&fs.crash_image(&CrashPolicy::DropUnsynced, 0)).is_empty());
+    queue.write(&mut WriteBatch::new(), &WriteOptions::synced()).expect("memory");
+    assert_eq!(logged(&fs.crash_image(&CrashPolicy::DropUnsynced, 0)), ["a"], "survives a power loss");
 }
 
 #[test]

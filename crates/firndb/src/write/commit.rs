@@ -1,0 +1,191 @@
+//! What only the leader of a group touches: the families' memtables, the logs, the last number given.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::memtable::{ENTRY_BYTES_MAX, MemTable};
+use crate::superversion::FamilyState;
+use crate::sync::Arc;
+
+use super::batch::WriteBatch;
+use super::queue::WriteConfig;
+use super::stall::{StallConfig, StallState};
+use super::wal_set::WalSet;
+
+/// A column family as the leader sees it.
+pub(super) struct Family {
+    pub(super) state: Arc<FamilyState>,
+    pub(super) memtable: Arc<MemTable>,
+    pub(super) write_buffer_size: u64,
+    pub(super) stall: StallConfig,
+    pub(super) stall_state: StallState,
+    /// The active memtable has writes that are in no log.
+    pub(super) has_unlogged: bool,
+    /// A memtable before it had.
+    pub(super) had_unlogged: bool,
+}
+
+/// What only the leader touches.
+pub(crate) struct Commit {
+    pub(super) families: Vec<Family>,
+    pub(super) wals: WalSet,
+    pub(super) last_sequence: SequenceNumber,
+    pub(super) next_memtable_id: u64,
+}
+
+/// Puts the operations of a batch into memtables, the first with number `first`; families that `memtable` does not know
+/// are passed over (their number is used up).
+pub(crate) fn apply<'m>(
+    batch: &WriteBatch,
+    first: SequenceNumber,
+    mut memtable: impl FnMut(ColumnFamilyId) -> Option<&'m MemTable>,
+) -> Result<()> {
+    let mut last: Option<(ColumnFamilyId, &MemTable)> = None;
+    for (sequence, operation) in (first.0..).zip(batch.iter()) {
+        let operation = operation?;
+        let target = match last {
+            Some((family, found)) if family == operation.family => Some(found),
+            _ => {
+                let found = memtable(operation.family);
+                last = found.map(|found| (operation.family, found));
+                found
+            }
+        };
+        if let Some(target) = target {
+            target.insert(SequenceNumber(sequence), operation.kind, operation.key, operation.value)?;
+        }
+    }
+    Ok(())
+}
+
+impl Commit {
+    #[inline]
+    pub(super) fn family(&self, id: ColumnFamilyId) -> Option<&Family> {
+        // Few families, and mostly the first.
+        self.families.iter().find(|family| family.state.id() == id)
+    }
+
+    pub(super) fn memtable(&self, id: ColumnFamilyId) -> Option<&MemTable> {
+        self.family(id).map(|family| &*family.memtable)
+    }
+
+    /// All families that take writes.
+    #[cfg(test)]
+    pub(crate) fn families(&self) -> impl Iterator<Item = &Arc<FamilyState>> {
+        self.families.iter().map(|family| &family.state)
+    }
+
+    /// The current log's number.
+    pub(crate) fn log_number(&self) -> FileNumber {
+        self.wals.number()
+    }
+
+    /// Refuses a batch with an unknown family, or with entries that are too long; before anything is written.
+    pub(super) fn check(&self, batch: &WriteBatch) -> Result<()> {
+        let mut last = None;
+        for operation in batch.iter() {
+            let operation = operation?;
+            if operation.key.len() > ENTRY_BYTES_MAX || operation.value.len() > ENTRY_BYTES_MAX {
+                return Err(Error::new(ErrorKind::Limit, "keys and values may have at most 1 GiB"));
+            }
+            if last != Some(operation.family) {
+                if self.family(operation.family).is_none() {
+                    let id = operation.family.0;
+                    return Err(Error::new(
+                        ErrorKind::NoSuchColumnFamily,
+                        format!("the batch writes to column family {id}, which does not exist (any more)"),
+                    ));
+                }
+                last = Some(operation.family);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives families a new memtable, and everyone a new log. Families with nothing in their memtable get a new one too,
+    /// so that they need no old log.
+    pub(super) fn switch(&mut self, config: &WriteConfig, full: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
+        let number = (config.new_file_number)();
+        self.wals.switch(number)?;
+        Ok(self.renew_memtables(config, full))
+    }
+
+    fn renew_memtables(&mut self, config: &WriteConfig, full: &[ColumnFamilyId]) -> Vec<ColumnFamilyId> {
+        let number = self.wals.number();
+        let mut switched = Vec::new();
+        for family in &mut self.families {
+            let is_empty = family.memtable.is_empty();
+            if !is_empty && !full.contains(&family.state.id()) {
+                continue;
+            }
+            self.next_memtable_id += 1;
+            let memtable = MemTable::new(
+                self.next_memtable_id,
+                family.state.config.order.clone(),
+                family.write_buffer_size as usize,
+                number,
+                config.clock.unix_seconds(),
+            );
+            family.memtable = Arc::clone(&memtable);
+            family.had_unlogged |= std::mem::take(&mut family.has_unlogged);
+            if is_empty {
+                family.state.replace_empty_memtable(memtable);
+            } else {
+                family.state.switch_memtable(memtable);
+                switched.push(family.state.id());
+            }
+        }
+        switched
+    }
+
+    /// The families whose memtables are to be switched now, by the limits.
+    #[inline]
+    pub(super) fn full_families(&self, config: &WriteConfig) -> Vec<ColumnFamilyId> {
+        let mut full = Vec::new();
+        let mut total = 0;
+        for family in &self.families {
+            let bytes = family.memtable.approximate_bytes() as u64;
+            total += bytes;
+            if bytes >= family.write_buffer_size {
+                full.push(family.state.id());
+            }
+        }
+        if let Some(budget) = &config.budget {
+            budget.report(total);
+        }
+        if config.memtable_bytes_max > 0 && total > config.memtable_bytes_max && full.is_empty() {
+            let largest = self.families.iter().filter(|family| !family.memtable.is_empty());
+            full.extend(
+                largest.max_by_key(|family| family.memtable.approximate_bytes()).map(|family| family.state.id()),
+            );
+        }
+        if config.wal_bytes_max > 0 && self.wals.bytes() > config.wal_bytes_max {
+            let oldest = self.wals.oldest();
+            full.extend(
+                self.families
+                    .iter()
+                    .filter(|family| !family.memtable.is_empty() && family.memtable.log_number() <= oldest)
+                    .map(|family| family.state.id()),
+            );
+        }
+        if config.atomic_flush && !full.is_empty() {
+            full = self.families.iter().map(|family| family.state.id()).collect();
+        }
+        full
+    }
+
+    /// Remembers which families hold writes that are in no log.
+    pub(super) fn mark_unlogged(&mut self, batch: &WriteBatch) -> Result<()> {
+        for operation in batch.iter() {
+            let id = operation?.family;
+            if let Some(family) = self.families.iter_mut().find(|family| family.state.id() == id) {
+                family.has_unlogged = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the family that needs it most asks of writers.
+    pub(super) fn worst_stall(&self) -> StallState {
+        self.families.iter().fold(StallState::Free, |worst, family| worst.worse(family.stall_state))
+    }
+}
