@@ -75,7 +75,13 @@ impl Core {
         self.job_failed(Job::Flush, "a flush", error, true);
     }
 
+    /// For a caller that holds no lock.
     fn job_failed(&self, job: Job, what: &str, error: &Error, stops_writes: bool) {
+        self.note_failure(job, what, error, stops_writes);
+        self.tell_of_failures();
+    }
+
+    fn note_failure(&self, job: Job, what: &str, error: &Error, stops_writes: bool) {
         let now = self.clock.monotonic_micros();
         let wait = self.errors.failed(job, error, self.options.background_retry, now);
         let at = now + wait.as_micros() as u64;
@@ -83,8 +89,15 @@ impl Core {
         self.free_when_full.store(free, Ordering::Relaxed);
         self.retry_at_us.store(at.max(1), Ordering::Release);
         self.log(LogLevel::Error, || format!("{what} failed, next try in {wait:?}: {error}"));
-        let event = BackgroundErrorEvent { error: error.clone(), stops_writes };
-        self.options.listeners.iter().for_each(|listener| listener.background_error(&event));
+        self.untold.lock().push(BackgroundErrorEvent { error: error.clone(), stops_writes });
+    }
+
+    /// For a caller that holds no lock: a listener may ask, write, flush or make a family.
+    pub(super) fn tell_of_failures(&self) {
+        let events = std::mem::take(&mut *self.untold.lock());
+        for event in events {
+            self.options.listeners.iter().for_each(|listener| listener.background_error(&event));
+        }
     }
 
     /// An edit failed. MANIFEST may have it or not, and a crash would bring out which: a new MANIFEST without it comes
@@ -100,10 +113,11 @@ impl Core {
         true
     }
 
-    /// As [`Core::settle_manifest`], for a change that a caller asked for, and who hears of it.
+    /// As [`Core::settle_manifest`], for a change that a caller asked for, and who hears of it; listeners do when
+    /// [`Core::tell_of_failures`] is called.
     pub(super) fn edit_failed(&self, what: &str, error: &Error) {
         if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) && self.settle_manifest(error) {
-            self.job_failed(Job::Flush, what, error, true);
+            self.note_failure(Job::Flush, what, error, true);
         }
     }
 
@@ -534,6 +548,7 @@ impl Core {
             Ok(event) => event.iter().for_each(|event| self.tell_of_compaction(event)),
             Err(error) => self.edit_failed("a compaction", error),
         }
+        self.tell_of_failures();
         self.schedule_compaction(family);
         result.map(drop)
     }

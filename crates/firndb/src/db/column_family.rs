@@ -81,7 +81,7 @@ impl ColumnFamily {
     /// [`ColumnFamily::get`] with options; bounds and read-ahead do not matter here.
     ///
     /// # Errors
-    /// As [`ColumnFamily::get`]; `PinEvicted` if the snapshot was ousted.
+    /// As [`ColumnFamily::get`]; `PinEvicted` if the snapshot was ousted; `InvalidArgument` if it is another database's.
     pub fn get_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<Option<Slice>> {
         self.core().get_with(&self.family, key.as_ref(), options)
     }
@@ -203,7 +203,8 @@ impl ColumnFamily {
     /// A cursor, which copies nothing; it stands nowhere until its first seek.
     ///
     /// # Errors
-    /// `Corruption` or `Io` if a file cannot be opened; `Closed`; `PinEvicted` if the snapshot was ousted.
+    /// `Corruption` or `Io` if a file cannot be opened; `Closed`; `PinEvicted` if the snapshot was ousted; `InvalidArgument`
+    /// if it is another database's.
     #[track_caller]
     pub fn cursor(&self, options: ReadOptions) -> Result<Cursor> {
         Cursor::new(self.core().view(&self.family, &options)?)

@@ -11,7 +11,7 @@ use crate::compaction::picker::LevelConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::{ColumnFamilyId, FileNumber};
 use crate::fs::{FileLock, Fs};
-use crate::metrics::{LogLevel, Statistics};
+use crate::metrics::{BackgroundErrorEvent, LogLevel, Statistics};
 use crate::options::{CompactionStyle, FamilyOptions, Options};
 use crate::recovery::RecoveryReport;
 use crate::superversion::purge::Janitor;
@@ -114,6 +114,8 @@ pub(super) struct Core {
     pub(super) retry_at_us: AtomicU64,
     /// If the last failure was a full disk: the bytes that were free then; else all ones.
     pub(super) free_when_full: AtomicU64,
+    /// Failures that listeners have not heard of: told when no lock is held.
+    pub(super) untold: Mutex<Vec<BackgroundErrorEvent>>,
     pub(super) options_text: Mutex<OptionsText>,
     pub(super) report: RecoveryReport,
     pub(super) lock: LockHolder,

@@ -67,6 +67,8 @@ impl Db {
     /// `NoSuchColumnFamily`; `InvalidArgument` for the default family.
     pub fn drop_column_family(&self, name: &str) -> Result<()> {
         let dropped = self.core().drop_family(name);
+        // With no lock held.
+        self.core().tell_of_failures();
         self.core().tell_of_stalls();
         dropped
     }
@@ -78,6 +80,13 @@ impl Core {
     }
 
     pub(super) fn create_family(self: &Arc<Self>, name: &str, options: FamilyOptions) -> Result<Arc<Family>> {
+        let made = self.make_family(name, options);
+        // With no lock held.
+        self.tell_of_failures();
+        made
+    }
+
+    fn make_family(self: &Arc<Self>, name: &str, options: FamilyOptions) -> Result<Arc<Family>> {
         if name.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "a column family needs a name"));
         }

@@ -312,7 +312,7 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
                         core.schedule_flush();
                     }
                 }),
-                wal_bytes_max: wal_bytes_max(&options, &parts.families),
+                wal_bytes_max: options.max_total_wal_size,
                 memtable_bytes_max: options.db_write_buffer_size,
                 budget,
                 atomic_flush: options.atomic_flush,
@@ -352,6 +352,7 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
             flushing: Mutex::new(()),
             is_flush_scheduled: AtomicBool::new(false),
             retry_at_us: AtomicU64::new(0),
+            untold: Mutex::default(),
             free_when_full: AtomicU64::new(u64::MAX),
             options_text: Mutex::new(parts.text),
             report: parts.replayed.report,
@@ -384,19 +385,6 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
         .family(ColumnFamilyId::DEFAULT)
         .ok_or_else(|| Error::new(ErrorKind::Corruption, "MANIFEST does not have the default column family"))?;
     Ok((core, default))
-}
-
-/// RocksDB's rule: four times what the memtables may hold.
-fn wal_bytes_max(options: &Options, families: &BTreeMap<ColumnFamilyId, Arc<Family>>) -> u64 {
-    match options.max_total_wal_size {
-        0 => {
-            let buffers = families.values().map(|family| {
-                family.options.write_buffer_size.saturating_mul(family.options.max_write_buffer_number as u64)
-            });
-            buffers.fold(0, u64::saturating_add).saturating_mul(4)
-        }
-        limit => limit,
-    }
 }
 
 fn janitor(
@@ -560,6 +548,7 @@ fn try_open_read_only(dir: &Path, options: &Options) -> Result<Opened> {
         flushing: Mutex::new(()),
         is_flush_scheduled: AtomicBool::new(false),
         retry_at_us: AtomicU64::new(0),
+        untold: Mutex::default(),
         free_when_full: AtomicU64::new(u64::MAX),
         options_text: Mutex::new(parts.text),
         report: parts.replayed.report,

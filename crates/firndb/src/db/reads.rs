@@ -82,6 +82,7 @@ impl Core {
         match &options.snapshot {
             None => Ok(for_get(|| family.state.load(), || visible_sequence(&self.visible))),
             Some(snapshot) => {
+                snapshot.check_made_by(&self.pins)?;
                 snapshot.check_ousted()?;
                 snapshot.touch();
                 Ok((family.state.load(), snapshot.sequence()))
@@ -94,6 +95,7 @@ impl Core {
     pub(super) fn view(&self, family: &Family, options: &ReadOptions) -> Result<View> {
         let site = Location::caller();
         if let Some(snapshot) = &options.snapshot {
+            snapshot.check_made_by(&self.pins)?;
             snapshot.check_ousted()?;
         }
         // The slot comes before the view, so that nobody holds a view without being listed.

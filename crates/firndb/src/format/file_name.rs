@@ -5,7 +5,7 @@
 use super::key::FileNumber;
 
 /// What a file of the directory is, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum FileKind {
     Wal,
     Table,

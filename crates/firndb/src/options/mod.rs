@@ -75,7 +75,7 @@ pub struct Options {
     /// Concurrent flushes and compactions. Default: 2.
     pub max_background_jobs: usize,
     /// Bytes of all write-ahead logs beyond which the memtables that keep the oldest alive are flushed. 0, the default:
-    /// four times the sum of the write buffers.
+    /// four times the sum of `write_buffer_size` times `max_write_buffer_number` over the families there are.
     pub max_total_wal_size: u64,
     /// Bytes of all memtables beyond which the largest is flushed. 0, the default: no limit beside each family's own.
     pub db_write_buffer_size: u64,

@@ -11,7 +11,8 @@ use crate::superversion::Snapshot;
 /// ```
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// Read as of this snapshot. Default: none, which is the moment of the call.
+    /// Read as of this snapshot, which is of the same database; another's is refused with `InvalidArgument`. Default:
+    /// none, which is the moment of the call.
     pub snapshot: Option<Snapshot>,
     /// Iterators stay at or above this key, which is inclusive (RocksDB: `iterate_lower_bound`). Default: none.
     pub lower_bound: Option<Vec<u8>>,

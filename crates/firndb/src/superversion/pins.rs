@@ -466,6 +466,12 @@ impl PinGuard {
         &self.chunk.slots[self.index as usize]
     }
 
+    /// True if the pin is listed in this registry.
+    #[inline]
+    pub(super) fn is_of(&self, registry: &PinRegistry) -> bool {
+        std::ptr::eq(&*self.registry, registry)
+    }
+
     /// Set once any reader of the database was ousted.
     pub(crate) fn ousting(&self) -> Arc<AtomicBool> {
         self.registry.ousting()

@@ -7,9 +7,9 @@
 //! Invariants: (1) a reference in the graveyard is let go only when it is the only one, so that the memory is freed
 //! here. (2) A file is unlinked at most once by its number, and never while a version in use, a job or the durable
 //! MANIFEST names it. (3) A failed unlink is tried again, later and later; a file that is not there is reported as a
-//! bug. (4) No lock is held while a file is unlinked or memory is freed.
+//! bug. (4) No lock but the janitor's own is held while a file is unlinked or memory is freed.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -34,6 +34,8 @@ const PERIOD_IDLE: Duration = Duration::from_millis(500);
 /// The first and the longest wait after an unlink that failed.
 const RETRY_FIRST_MS: u64 = 50;
 const RETRY_MAX_MS: u64 = 10_000;
+/// How many files are remembered after they were handed in: whoever hands one in twice does so soon.
+const KNOWN_MAX: usize = 1 << 16;
 
 /// Tells the janitor that there is something to do. Cheap to call when there is not.
 #[derive(Debug, Default)]
@@ -144,8 +146,8 @@ pub(crate) struct JanitorConfig {
 #[derive(Default)]
 struct Queue {
     files: Vec<Obsolete>,
-    /// Every file that was ever handed in, so that each is unlinked once.
-    known: HashSet<(FileKind, FileNumber)>,
+    /// The newest files that were handed in, so that each is unlinked once.
+    known: BTreeSet<(FileNumber, FileKind)>,
     /// Memtables that only values of readers keep.
     memtables: Vec<Arc<MemTable>>,
     /// Taken out of `files` by the step that looks at them now.
@@ -275,7 +277,10 @@ impl Janitor {
     /// Hands a file over whose last use is in sight. Handing it in twice does nothing.
     pub(crate) fn obsolete(&self, kind: FileKind, number: FileNumber, bytes: u64) {
         let mut queue = self.queue.lock();
-        if queue.known.insert((kind, number)) {
+        if queue.known.insert((number, kind)) {
+            if queue.known.len() > KNOWN_MAX {
+                queue.known.pop_first();
+            }
             queue.files.push(Obsolete { kind, number, bytes, tries: 0, not_before_ms: 0 });
         }
         drop(queue);
@@ -291,13 +296,23 @@ impl Janitor {
 
     /// Does what can be done now; true if anything was.
     pub(crate) fn step(&self) -> bool {
+        let mut deleted = Vec::new();
+        let any = self.work(&mut deleted);
+        // With no lock held: a listener may do what it likes.
+        for event in deleted {
+            self.config.listeners.iter().for_each(|listener| listener.table_file_deleted(&event));
+        }
+        any
+    }
+
+    fn work(&self, deleted: &mut Vec<TableFileEvent>) -> bool {
         let _one_at_a_time = self.working.lock();
         // Cleared first: a call that comes while we look makes us look again.
         self.wake.is_set.store(false, Ordering::Release);
         let now = self.config.clock.monotonic_micros() / 1000;
         self.pins.tick(now);
         let freed = self.free_views();
-        let unlinked = self.unlink_due(now);
+        let unlinked = self.unlink_due(now, deleted);
         self.wake.waits.store(self.has_waiting(), Ordering::Relaxed);
         freed || unlinked
     }
@@ -324,7 +339,7 @@ impl Janitor {
         any || !kept.is_empty()
     }
 
-    fn unlink_due(&self, now: u64) -> bool {
+    fn unlink_due(&self, now: u64, deleted: &mut Vec<TableFileEvent>) -> bool {
         let due: Vec<Obsolete> = {
             let mut queue = self.queue.lock();
             let (due, later) = std::mem::take(&mut queue.files).into_iter().partition(|file| file.not_before_ms <= now);
@@ -340,7 +355,12 @@ impl Janitor {
                 continue;
             }
             match self.unlink(&file) {
-                Ok(()) => any = true,
+                Ok(()) => {
+                    any = true;
+                    if file.kind == FileKind::Table && !self.config.listeners.is_empty() {
+                        deleted.push(TableFileEvent { file: file.number, bytes: file.bytes });
+                    }
+                }
                 Err(error) if error.is_not_found() => {
                     // Somebody else removed it, or it was unlinked twice: both are bugs.
                     self.missing.fetch_add(1, Ordering::Relaxed);
@@ -371,8 +391,6 @@ impl Janitor {
                     Err(error) if error.is_not_found() => fs.remove_file(&path(file_name::old_table(file.number)))?,
                     other => other?,
                 }
-                let event = TableFileEvent { file: file.number, bytes: file.bytes };
-                self.config.listeners.iter().for_each(|listener| listener.table_file_deleted(&event));
             }
             FileKind::Wal => fs.remove_file(&path(file_name::wal(file.number)))?,
             FileKind::Manifest => fs.remove_file(&path(file_name::manifest(file.number)))?,

@@ -6,6 +6,7 @@
 
 use std::panic::Location;
 
+use crate::error::{Error, ErrorKind};
 use crate::format::key::SequenceNumber;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -49,6 +50,15 @@ impl Snapshot {
     /// The moment: writes up to this number are seen.
     pub fn sequence(&self) -> SequenceNumber {
         self.inner.sequence
+    }
+
+    /// An error if the snapshot was made of another database than the one whose registry this is.
+    #[inline]
+    pub(crate) fn check_made_by(&self, pins: &PinRegistry) -> crate::error::Result<()> {
+        match self.inner.pin.is_of(pins) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::InvalidArgument, "the snapshot was made of another database")),
+        }
     }
 
     /// An error once the database was closed with [`CloseMode::Oust`](crate::CloseMode::Oust).

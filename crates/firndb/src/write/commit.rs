@@ -28,6 +28,8 @@ pub(super) struct Family {
 pub(crate) struct Commit {
     pub(super) families: Vec<Family>,
     pub(super) wals: WalSet,
+    /// Bytes of all logs beyond which the families that need the oldest are flushed.
+    pub(super) wal_bytes_max: u64,
     pub(super) last_sequence: SequenceNumber,
     pub(super) next_memtable_id: u64,
 }
@@ -158,7 +160,7 @@ impl Commit {
                 largest.max_by_key(|family| family.memtable.approximate_bytes()).map(|family| family.state.id()),
             );
         }
-        if config.wal_bytes_max > 0 && self.wals.bytes() > config.wal_bytes_max {
+        if self.wals.bytes() > self.wal_bytes_max {
             let oldest = self.wals.oldest();
             full.extend(
                 self.families
@@ -182,6 +184,16 @@ impl Commit {
             }
         }
         Ok(())
+    }
+
+    /// Decides anew how long the logs may get: families came or went.
+    pub(super) fn limit_wals(&mut self, config: &WriteConfig) {
+        let may_hold =
+            |family: &Family| family.write_buffer_size.saturating_mul(family.stall.max_write_buffer_number as u64);
+        self.wal_bytes_max = match config.wal_bytes_max {
+            0 => self.families.iter().map(may_hold).fold(0, u64::saturating_add).saturating_mul(4),
+            limit => limit,
+        };
     }
 
     /// What the family that needs it most asks of writers.

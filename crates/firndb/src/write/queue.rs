@@ -57,8 +57,10 @@ pub(crate) struct WriteConfig {
     pub(crate) listeners: Vec<Arc<dyn EventListener>>,
     pub(crate) new_file_number: NewFileNumber,
     pub(crate) on_full: OnFull,
-    /// Bytes of all logs, or of all memtables, beyond which something is flushed; 0: no limit.
+    /// Bytes of all logs beyond which something is flushed; 0: four times what the memtables of all families may hold,
+    /// RocksDB's rule.
     pub(crate) wal_bytes_max: u64,
+    /// Bytes of all memtables beyond which something is flushed; 0: no limit.
     pub(crate) memtable_bytes_max: u64,
     /// The database's part in a budget of several.
     pub(crate) budget: Option<Arc<BudgetMember>>,
@@ -93,7 +95,13 @@ impl WriteQueue {
         WriteQueue {
             config,
             line: Mutex::new(Line::default()),
-            commit: Mutex::new(Commit { families: Vec::new(), wals, last_sequence: last, next_memtable_id }),
+            commit: Mutex::new(Commit {
+                families: Vec::new(),
+                wals,
+                wal_bytes_max: 0,
+                last_sequence: last,
+                next_memtable_id,
+            }),
             visible: Arc::new(AtomicU64::new(last.0)),
             gate,
         }
@@ -116,7 +124,7 @@ impl WriteQueue {
 
     /// Adds a family; its memtable is its published view's.
     pub(crate) fn add_family(&self, state: Arc<FamilyState>, write_buffer_size: u64, stall: StallConfig) -> Result<()> {
-        self.exclusive(|_, commit| {
+        self.exclusive(|queue, commit| {
             let memtable = Arc::clone(&state.load_full().memtable);
             let stall_state = StallState::Free;
             commit.families.push(Family {
@@ -128,14 +136,16 @@ impl WriteQueue {
                 has_unlogged: false,
                 had_unlogged: false,
             });
+            commit.limit_wals(&queue.config);
             Ok(())
         })
     }
 
     /// Removes a family: later batches that write to it are refused.
     pub(crate) fn remove_family(&self, id: ColumnFamilyId) -> Result<()> {
-        self.exclusive(|_, commit| {
+        self.exclusive(|queue, commit| {
             commit.families.retain(|family| family.state.id() != id);
+            commit.limit_wals(&queue.config);
             Ok(())
         })?;
         self.recount_stalls();

@@ -245,6 +245,18 @@ fn buffered_writes_reach_the_log_with_the_next_stronger_one() {
 }
 
 #[test]
+fn the_logs_may_get_longer_with_every_family_that_comes() {
+    let fs = MemoryFs::new();
+    let queue = queue(&fs, 1, 1000);
+    let limit = || queue.exclusive(|_, commit| Ok(commit.wal_bytes_max)).expect("alone");
+    assert_eq!(limit(), 8000, "four times two buffers of 1000 bytes");
+    queue.add_family(family(7), 500, STALL).expect("new");
+    assert_eq!(limit(), 12_000);
+    queue.remove_family(ColumnFamilyId(7)).expect("there");
+    assert_eq!(limit(), 8000);
+}
+
+#[test]
 fn an_empty_batch_makes_what_was_written_before_as_durable_as_it_asks() {
     let fs = MemoryFs::new();
     let queue = queue(&fs, 1, 1 << 20);

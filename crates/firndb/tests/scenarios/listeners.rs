@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use firndb::{CompactionEvent, Db, ErrorKind, EventListener, FlushEvent, StallEvent};
+use firndb::{
+    BackgroundErrorEvent, CompactionEvent, Db, ErrorKind, EventListener, Fault, FaultEffect, FlushEvent, FsOp,
+    StallEvent, TableFileEvent,
+};
 
 use crate::lab::Lab;
 
@@ -43,6 +46,25 @@ impl EventListener for Curious {
     fn stall_changed(&self, _: &StallEvent) {
         self.ask("stall", |db| db.flush_wal(false).expect("handed over"));
     }
+
+    fn background_error(&self, _: &BackgroundErrorEvent) {
+        // Once: what it does here fails, too, and is told again.
+        if self.told.lock().expect("whole").contains(&"error") {
+            return;
+        }
+        self.ask("error", |db| {
+            let made = db.create_column_family("made by a listener").map(drop);
+            let dropped = db.drop_column_family("not there");
+            // The disk is as broken as it was: what counts is that there are answers.
+            assert!(made.is_err() && dropped.is_err(), "{made:?} {dropped:?}");
+        });
+    }
+
+    fn table_file_deleted(&self, _: &TableFileEvent) {
+        self.ask("deleted", |db| {
+            db.run_background_step();
+        });
+    }
 }
 
 #[test]
@@ -65,13 +87,17 @@ fn a_listener_may_ask_the_database_whatever_it_likes() {
             }
         }
         db.compact_range::<&[u8]>(..).expect("compacted");
+        while db.run_background_step() {}
+        lab.fs.inject(Fault::on(FsOp::Append, "MANIFEST-*", FaultEffect::Eio).sticky());
+        db.create_column_family("side").map(drop).expect_err("MANIFEST fails");
+        lab.fs.clear_faults();
         *own.db.lock().expect("whole") = None;
         db.close().expect("closes");
         send.send(()).expect("awaited");
     });
     done.recv_timeout(Duration::from_secs(30)).expect("no listener waits for a lock that its caller holds");
     let told = curious.told.lock().expect("whole").clone();
-    for of in ["flush", "compaction", "stall"] {
+    for of in ["flush", "compaction", "stall", "error", "deleted"] {
         assert!(told.contains(&of), "{of}: {told:?}");
     }
 }

@@ -32,6 +32,23 @@ fn t1_a_reader_with_a_number_from_before_a_flush_and_a_compaction_finds_its_valu
 }
 
 #[test]
+fn a_snapshot_of_another_database_is_refused() {
+    let (here, there) = (Lab::new(), Lab::new());
+    let (here, there) = (here.open(), there.open());
+    here.put("k", "v").expect("written");
+    let foreign = at(&there.snapshot());
+    let errors = [
+        here.get_with("k", &foreign).expect_err("another's"),
+        here.default_column_family().range_with::<&[u8]>(.., foreign.clone()).map(drop).expect_err("another's"),
+        here.default_column_family().multi_get_with(&["k"], &foreign).remove(0).expect_err("another's"),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(error.to_string().contains("another database"), "{error}");
+    }
+}
+
+#[test]
 fn t1_a_key_that_is_always_there_is_found_by_every_get_and_iterator() {
     let lab = Lab::new();
     let db = lab.open();
