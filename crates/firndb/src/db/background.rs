@@ -14,6 +14,7 @@ use crate::flush::{self, FlushContext, FlushJob};
 use crate::format::file_name::FileKind;
 use crate::format::key::{ColumnFamilyId, FileNumber};
 use crate::metrics::{BackgroundErrorEvent, CompactionEvent, FlushEvent, LogLevel, Ticker};
+use crate::options::CompactionStyle;
 use crate::superversion::{PinKind, PinSpec};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -525,7 +526,7 @@ impl Core {
         }
     }
 
-    /// Merges a range of a family down to its last level; waits for it.
+    /// Merges a range of a family down to its last level, or all of it if it is not leveled; waits for it.
     pub(super) fn compact_range(
         self: &Arc<Self>,
         family: &Arc<Family>,
@@ -538,6 +539,10 @@ impl Core {
             // Looked at under the lock, which `close` waits for.
             self.check_open()?;
             let version = Arc::clone(&family.state.load_full().version);
+            // The tables of the other styles are ordered by age: one merged from some of them, with younger and older
+            // ones left, would have no place among them. RocksDB does not open that.
+            let is_leveled = family.options.compaction_style == CompactionStyle::Level;
+            let (begin, end) = if is_leveled { (begin, end) } else { (None, None) };
             match picker::pick_manual(&version, &family.levels(), begin, end) {
                 Manual::Nothing => Ok(None),
                 Manual::Busy => Err(self.why_busy(&version)),

@@ -219,7 +219,8 @@ impl ColumnFamily {
         self.core().flush_families(&[self.id()])
     }
 
-    /// Merges a range of keys down to the last level, and waits for it.
+    /// Merges a range of keys down to the last level, and waits for it. A family that is not leveled is merged whole,
+    /// whatever the range, as RocksDB does; one of FIFO style stays in level 0.
     ///
     /// # Errors
     /// `Io`, `Corruption`; the database is then as it was before.

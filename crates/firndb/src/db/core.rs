@@ -51,7 +51,11 @@ impl Family {
     pub(super) fn levels(&self) -> LevelConfig {
         let options = &self.options;
         LevelConfig {
-            num_levels: options.num_levels as usize,
+            num_levels: match options.compaction_style {
+                // All of a FIFO family is in level 0: RocksDB's own compactions of it count on that.
+                CompactionStyle::Fifo => 1,
+                _ => options.num_levels as usize,
+            },
             level0_trigger: options.level0_file_num_compaction_trigger,
             base_bytes: options.max_bytes_for_level_base,
             multiplier: options.max_bytes_for_level_multiplier,

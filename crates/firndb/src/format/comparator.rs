@@ -10,8 +10,9 @@ use super::key::{trailer, user_key};
 
 /// A total order over user keys, named by a string that is stored in the files and checked on open.
 ///
-/// Must be pure: the same two keys always compare the same, in every process. A comparator that is not leads to
-/// errors, never to undefined behaviour.
+/// Must be pure: the same two keys always compare the same, in every process. Only keys with the same bytes may compare
+/// equal: look-ups in filters and memtables compare bytes. A comparator that breaks this leads to errors or to keys that
+/// are not found, never to undefined behaviour.
 pub trait Comparator: Send + Sync + 'static {
     /// The name stored in MANIFEST and tables.
     fn name(&self) -> &str;

@@ -99,7 +99,11 @@ fn bad(kind: CorruptionKind, detail: impl Into<String>) -> Error {
 #[cold]
 fn missing(codec: Compression) -> Error {
     let name = codec.property();
-    Error::new(ErrorKind::NotSupported, format!("{name} compression is not part of this build (cargo features)"))
+    let why = match codec {
+        Compression::Bzip2 => "is not supported",
+        _ => "is not part of this build (cargo features)",
+    };
+    Error::new(ErrorKind::NotSupported, format!("{name} compression {why}"))
 }
 
 /// Compresses `input` into `out` (emptied first); false if it did not shrink by at least an eighth, which means that the

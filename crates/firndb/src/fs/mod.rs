@@ -142,6 +142,15 @@ pub trait Fs: Send + Sync + Debug + 'static {
             let _ = self.remove_file(temp);
             return Err(error);
         }
-        self.sync_dir(path.parent().unwrap_or_else(|| Path::new(".")))
+        self.sync_dir(parent_of(path))
+    }
+}
+
+/// The directory that a file or directory is in.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => Path::new("/"),
     }
 }

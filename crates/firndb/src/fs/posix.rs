@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 // A static lock has to be made in a constant, which the model checker's cannot: hence std's own here.
 use std::sync::{Mutex, MutexGuard};
 
-use super::{CreateMode, DirEntry, FileLock, Fs, RandomAccessFile, ReadRequest, WritableFile};
+use super::{CreateMode, DirEntry, FileLock, Fs, RandomAccessFile, ReadRequest, WritableFile, parent_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -211,14 +211,6 @@ impl Fs for PosixFs {
     fn free_space(&self, path: &Path) -> Result<u64> {
         let space = rustix::fs::statvfs(path).map_err(|e| Error::from_io("statvfs", path, &e.into()))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
-    }
-}
-
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
-        None => Path::new("/"),
     }
 }
 

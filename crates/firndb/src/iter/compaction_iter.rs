@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn single_deletions_meet_their_value_and_never_bring_an_older_one_back() {
+    fn single_deletions_meet_their_value_and_one_above_two_values_stays() {
         assert_eq!(run(&[(b'k', 1, Value), (b'k', 2, SingleDeletion)], &[9], false, &[(b'k', 0, Value)]), []);
         // Used against the rules: two values below it stay hidden.
         let misused = [(b'k', 1, Value), (b'k', 2, Value), (b'k', 3, SingleDeletion)];

@@ -231,6 +231,8 @@ impl FamilyOptions {
             false => Err(Error::new(ErrorKind::InvalidArgument, what)),
         };
         check((1..=64).contains(&self.num_levels), "num_levels must be 1 to 64")?;
+        let is_leveled = self.compaction_style == CompactionStyle::Level;
+        check(self.num_levels > 1 || !is_leveled, "num_levels must be at least 2 for leveled compaction")?;
         check(self.write_buffer_size >= 1024, "write_buffer_size must be at least 1024 bytes")?;
         check(self.write_buffer_size <= 1 << 40, "write_buffer_size must be at most 1 TiB")?;
         check(self.max_write_buffer_number >= 2, "max_write_buffer_number must be at least 2")?;

@@ -13,4 +13,5 @@ mod manifest;
 mod pins;
 mod read_only;
 mod stress;
+mod styles;
 mod views;

@@ -30,7 +30,7 @@ use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
-use crate::fs::Fs;
+use crate::fs::{Fs, parent_of};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::wal::writer::LogWriter;
@@ -218,9 +218,8 @@ impl VersionSet {
         let state = State::new(families, SequenceNumber(0), FileNumber(0), ColumnFamilyId::DEFAULT);
         let set = VersionSet::assemble(config, false, db_id, largest.0 + 1, state, stale);
         set.switch_manifest()?;
-        if let Some(parent) = set.config.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            set.config.fs.sync_dir(parent)?;
-        }
+        // The directory may have been there, made by somebody who did not sync.
+        set.config.fs.sync_dir(parent_of(&set.config.dir))?;
         Ok(set)
     }
 
