@@ -310,7 +310,63 @@ fn ten_thousand_pins_come_and_go_from_many_threads() {
     assert!(seed.pins.pins().is_empty());
 }
 
+/// What becomes of a table, told by the versions in between: born with one, dead from another on.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    number: u64,
+    birth: usize,
+    death: usize,
+}
+
 proptest! {
+    /// J, I4: a table is alive just when a version that somebody holds lies in [birth, death), and what a pin keeps follows
+    /// from these intervals alone: the same as from the files that the views name.
+    #[test]
+    fn what_lives_and_who_keeps_it_follows_from_birth_and_death(
+        edits in prop::collection::vec((0usize..3, any::<u64>()), 1..11),
+        pins in prop::collection::vec(0usize..11, 0..6),
+    ) {
+        let seed = JanitorSeed::new();
+        let family = family(&seed, &[]);
+        let mut lives: Vec<Life> = Vec::new();
+        let mut views = vec![family.load_full()];
+        for (step, (born, dying)) in edits.iter().enumerate() {
+            let version_id = step + 1;
+            // Some of the living die, others come: a flush, a compaction, a deletion.
+            for life in lives.iter_mut().filter(|life| life.death == usize::MAX && dying >> life.number & 1 == 1) {
+                life.death = version_id;
+            }
+            for _ in 0..*born {
+                lives.push(Life { number: lives.len() as u64 + 1, birth: version_id, death: usize::MAX });
+            }
+            let alive: Vec<u64> = lives.iter().filter(|life| life.death == usize::MAX).map(|life| life.number).collect();
+            family.install_version(version(&alive));
+            views.push(family.load_full());
+        }
+        let pins: Vec<usize> = pins.into_iter().map(|at| at.min(edits.len())).collect();
+        let pinned: Vec<_> = pins.iter().map(|at| Some(Arc::clone(&views[*at]))).collect();
+        let now = [Arc::clone(&views[edits.len()])];
+        drop(views);
+        let held = attribute(&pinned, &now);
+        let is_in = |life: &Life, at: usize| (life.birth..life.death).contains(&at);
+        let named: std::collections::BTreeSet<u64> = pinned.iter().flatten().chain(&now)
+            .flat_map(|view| view.version.files().map(|(_, file)| file.number().0).collect::<Vec<_>>()).collect();
+        for life in &lives {
+            let is_alive = pins.iter().chain([&edits.len()]).any(|at| is_in(life, *at));
+            prop_assert_eq!(is_alive, named.contains(&life.number), "{:?}", life);
+        }
+        for (pin, held) in held.iter().enumerate() {
+            let mut expected = (0, 0);
+            for life in lives.iter().filter(|life| life.death != usize::MAX && is_in(life, pins[pin])) {
+                match pins.iter().filter(|at| is_in(life, **at)).count() {
+                    1 => expected.0 += 1u64 << life.number,
+                    _ => expected.1 += 1u64 << life.number,
+                }
+            }
+            prop_assert_eq!((held.exclusive_bytes, held.shared_bytes), expected, "pin {}", pin);
+        }
+    }
+
     /// I11: exclusive bytes, and shared ones counted once, are the bytes of files that only pins keep; ending a pin
     /// frees exactly its exclusive bytes.
     #[test]
