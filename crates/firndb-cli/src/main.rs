@@ -17,6 +17,7 @@ mod verify;
 mod write;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 
@@ -38,10 +39,18 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Err(error) = outlive_file_size_limit() {
+        return Failure::Usage(format!("the signal for files that are too large cannot be caught: {error}")).report();
+    }
     match run(&arguments) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.report(),
     }
+}
+
+/// A file that reaches the limit of `ulimit -f` is a failed write like one to a full disk, and not the end of the program.
+fn outlive_file_size_limit() -> std::io::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map(drop)
 }
 
 fn run(arguments: &Arguments) -> Outcome {

@@ -1,6 +1,7 @@
 //! `load`: lines, batches, acknowledgements, and what a kill leaves.
 
 use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 use super::{Place, command};
 
@@ -116,4 +117,25 @@ fn a_kill_loses_nothing_that_was_acknowledged_and_tears_no_batch() {
         }
         assert_eq!(place.run("verify", &[]).code, 0);
     }
+}
+
+#[test]
+fn a_file_that_may_grow_no_further_is_a_failed_write_and_loses_nothing() {
+    let place = Place::new();
+    let mut child = std::process::Command::new("sh");
+    child.args(["-c", "ulimit -f 200; exec \"$0\" load \"$1\" --ack --batch 10", env!("CARGO_BIN_EXE_firn")]);
+    let child = child.arg(place.db()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let writer = std::thread::spawn(move || {
+        (0..40_000).all(|number| stdin.write_all(format!("k{number:05}\t{}\n", "v".repeat(50)).as_bytes()).is_ok())
+    });
+    let ran = child.wait_with_output().expect("it ends");
+    writer.join().expect("no panic");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(6), "{said}");
+    assert!(said.contains(".log"), "the file is named: {said}");
+    let acknowledged = String::from_utf8_lossy(&ran.stdout).lines().last().map(str::to_owned).expect("some");
+    assert_eq!(place.run("count", &[]).text().trim(), acknowledged);
+    assert_eq!(place.run("verify", &[]).code, 0);
 }
