@@ -54,6 +54,8 @@ impl Family {
             num_levels: match options.compaction_style {
                 // All of a FIFO family is in level 0: RocksDB's own compactions of it count on that.
                 CompactionStyle::Fifo => 1,
+                // As in RocksDB: there must be a level to fill.
+                CompactionStyle::Level => (options.num_levels as usize).max(2),
                 _ => options.num_levels as usize,
             },
             level0_trigger: options.level0_file_num_compaction_trigger,

@@ -163,10 +163,6 @@ impl OptionsFile {
                 _ => return Err(bad("compaction_style", value)),
             };
         }
-        if options.compaction_style == CompactionStyle::Level {
-            // As RocksDB does on open.
-            options.num_levels = options.num_levels.max(2);
-        }
         Ok(())
     }
 

@@ -171,7 +171,7 @@ pub struct FamilyOptions {
     pub soft_pending_compaction_bytes_limit: u64,
     /// Bytes waiting for compaction that stop writers. Default: 256 GiB.
     pub hard_pending_compaction_bytes_limit: u64,
-    /// Levels, 1 to 64. RocksDB's default, 7, is what its tools open without being told.
+    /// Levels, 1 to 64; leveled compaction takes 1 for 2. RocksDB's default, 7, is what its tools open without being told.
     pub num_levels: u32,
     /// Bytes of a table file made by compaction. Default: 64 MiB.
     pub target_file_size_base: u64,
@@ -231,8 +231,6 @@ impl FamilyOptions {
             false => Err(Error::new(ErrorKind::InvalidArgument, what)),
         };
         check((1..=64).contains(&self.num_levels), "num_levels must be 1 to 64")?;
-        let is_leveled = self.compaction_style == CompactionStyle::Level;
-        check(self.num_levels > 1 || !is_leveled, "num_levels must be at least 2 for leveled compaction")?;
         check(self.write_buffer_size >= 1024, "write_buffer_size must be at least 1024 bytes")?;
         check(self.write_buffer_size <= 1 << 40, "write_buffer_size must be at most 1 TiB")?;
         check(self.max_write_buffer_number >= 2, "max_write_buffer_number must be at least 2")?;

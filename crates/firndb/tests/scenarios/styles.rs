@@ -1,6 +1,6 @@
 //! Families of the other compaction styles, and of few levels: what a compaction by hand makes of them.
 
-use firndb::{CompactionStyle, Db, ErrorKind};
+use firndb::{CompactionStyle, Db};
 
 use crate::lab::{Lab, all, settle};
 
@@ -42,9 +42,20 @@ fn a_family_that_is_not_leveled_is_merged_whole_whatever_range_was_asked_for() {
 }
 
 #[test]
-fn leveled_compaction_needs_a_level_to_fill() {
-    let lab = Lab::new().change(|options| options.family.num_levels = 1);
-    let error = lab.try_open().expect_err("nowhere to compact to");
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(error.to_string().contains("num_levels"), "{error}");
+fn leveled_compaction_has_a_level_to_fill() {
+    let lab = Lab::new().change(|options| {
+        options.family.num_levels = 1;
+        options.family.level0_file_num_compaction_trigger = 2;
+        options.family.level0_stop_writes_trigger = 4;
+    });
+    let db = lab.open();
+    for key in ["a", "b", "c", "d", "e"] {
+        db.put(key, "v").expect("written");
+        db.flush().expect("flushed");
+        settle(&db);
+    }
+    assert!(files(&db)[0] < 2, "{:?}", files(&db));
+    assert_eq!(all(&db).len(), 5);
+    db.close().expect("nothing is open");
+    assert_eq!(all(&lab.open()).len(), 5);
 }
