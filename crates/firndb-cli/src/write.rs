@@ -21,6 +21,9 @@ pub(crate) fn open(dir: &Path, create: bool) -> Result<Db, Failure> {
         let log = dir.join(format!("{}.log", piece.log));
         say(&format!("warning: {}, offset {}: {}; what came after is lost", log.display(), piece.offset, piece.reason));
     }
+    for table in &db.recovery_report().set_aside {
+        say(&format!("warning: {}, a table in no version, was moved there: {}", table.path.display(), table.reason));
+    }
     Ok(db)
 }
 

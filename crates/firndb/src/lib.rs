@@ -51,7 +51,7 @@ pub use fs::*;
 pub use metrics::*;
 pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options};
 pub use read::{Cursor, Iter, ReadOptions, Slice};
-pub use recovery::{DroppedLogPiece, RecoveryReport};
+pub use recovery::{DroppedLogPiece, RecoveryReport, SetAsideTable};
 pub use superversion::{PinKind, PinReport, Snapshot};
 pub use threads::ThreadPool;
 pub use wal::WalRecoveryMode;

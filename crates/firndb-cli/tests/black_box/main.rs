@@ -7,6 +7,7 @@ mod harness;
 mod input;
 mod inspect;
 mod load;
+mod lost;
 mod model;
 mod oracle;
 mod refusals;

@@ -1,10 +1,10 @@
 //! From a directory to a running database.
 //!
-//! The order matters: lock, MANIFEST, logs, one edit that makes everything replayed durable in tables, OPTIONS, orphans,
+//! The order matters: lock, MANIFEST, logs, tables that hold what both lost, one edit that makes everything replayed durable in tables, OPTIONS, orphans,
 //! and only then the first new log and the background. A crash in between leaves a directory that opens the same way.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::background::error_state::ErrorState;
 use crate::background::scheduler::Scheduler;
@@ -17,9 +17,10 @@ use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
 use crate::fs::Fs;
 use crate::memtable::MemTable;
-use crate::metrics::Statistics;
+use crate::metrics::{LogLevel, Statistics};
 use crate::options::{BLOCK_CACHE_BYTES, BackgroundMode, FamilyOptions, Options};
-use crate::recovery::{ReplayTarget, Replayed, replay};
+use crate::recovery::lost::{self, Lost};
+use crate::recovery::{ReplayTarget, Replayed, SetAsideTable, replay};
 use crate::superversion::purge::{Janitor, JanitorConfig, JanitorSeed};
 use crate::superversion::{FamilyConfig, FamilyState, FrozenSnapshots};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,10 +40,10 @@ const READ_ONLY_TRIES: usize = 20;
 type Opened = (Arc<Core>, Arc<Family>);
 
 /// Names and numbers of the files of a directory.
-struct Listing(Vec<(FileKind, FileNumber)>);
+pub(super) struct Listing(Vec<(FileKind, FileNumber)>);
 
 impl Listing {
-    fn of(fs: &dyn Fs, dir: &Path) -> Result<Listing> {
+    pub(super) fn of(fs: &dyn Fs, dir: &Path) -> Result<Listing> {
         let entries = fs.list(dir)?;
         Ok(Listing(entries.iter().filter(|e| !e.is_dir).filter_map(|entry| file_name::parse(&entry.name)).collect()))
     }
@@ -51,11 +52,19 @@ impl Listing {
         self.0.iter().any(|(found, _)| *found == kind)
     }
 
-    /// Ascending.
-    fn logs(&self) -> Vec<FileNumber> {
-        let mut logs: Vec<_> = self.0.iter().filter(|(kind, _)| *kind == FileKind::Wal).map(|(_, n)| *n).collect();
-        logs.sort_unstable();
-        logs
+    pub(super) fn logs(&self) -> Vec<FileNumber> {
+        self.ascending(FileKind::Wal)
+    }
+
+    fn tables(&self) -> Vec<FileNumber> {
+        self.ascending(FileKind::Table)
+    }
+
+    fn ascending(&self, wanted: FileKind) -> Vec<FileNumber> {
+        let mut found: Vec<_> = self.0.iter().filter(|(kind, _)| *kind == wanted).map(|(_, number)| *number).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 }
 
@@ -146,14 +155,8 @@ fn read_parts(
         targets.insert(family.id, ReplayTarget { log_number: family.log_number, memtable });
         families.insert(family.id, Family::new(state, own));
     }
-    let needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
-    let needed = needed.max(recovered.min_log_to_keep);
-    let logs: Vec<FileNumber> = logs.iter().copied().filter(|log| *log >= needed).collect();
-    // RocksDB notes the number with every edit; a table that says more is believed.
-    let in_tables = recovered.families.iter().flat_map(|family| family.version.files());
-    let in_tables = in_tables.map(|(_, file)| file.meta.largest_seq).max().unwrap_or_default();
-    let last_sequence = recovered.last_sequence.max(in_tables);
-    let replayed = replay(&**fs, dir, &logs, options.wal_recovery_mode, last_sequence, &targets)?;
+    let logs = needed_logs(recovered, logs);
+    let replayed = replay(&**fs, dir, &logs, options.wal_recovery_mode, last_in_tables(recovered), &targets)?;
     let versions = Arc::new(set);
     Ok(Parts {
         seed,
@@ -166,6 +169,20 @@ fn read_parts(
         replayed,
         next_memtable_id,
     })
+}
+
+/// The logs that may hold what is in no table.
+pub(super) fn needed_logs(recovered: &Recovered, logs: &[FileNumber]) -> Vec<FileNumber> {
+    let needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
+    let needed = needed.max(recovered.min_log_to_keep);
+    logs.iter().copied().filter(|log| *log >= needed).collect()
+}
+
+/// The last sequence number that is known without logs.
+pub(super) fn last_in_tables(recovered: &Recovered) -> SequenceNumber {
+    // RocksDB notes the number with every edit; a table that says more is believed.
+    let in_tables = recovered.families.iter().flat_map(|family| family.version.files());
+    in_tables.map(|(_, file)| file.meta.largest_seq).fold(recovered.last_sequence, SequenceNumber::max)
 }
 
 pub(super) fn new_state(
@@ -219,8 +236,11 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
             set.mark_file_number_used(*number);
         }
     });
-    let parts = read_parts(dir, &options, set, &recovered, &listing.logs())?;
+    lost::numbers_in_lost(&*fs, dir)?.into_iter().for_each(|number| set.mark_file_number_used(number));
+    let mut parts = read_parts(dir, &options, set, &recovered, &listing.logs())?;
     refuse_unknown_tables(&parts)?;
+    // Before the edit: after it, MANIFEST would no longer say what it does not know.
+    set_aside_lost_tables(dir, &options, &mut parts, &recovered, &listing)?;
     make_durable(dir, &options, &parts, &recovered)?;
     finish(dir, options, parts, lock, &listing)
 }
@@ -231,6 +251,45 @@ fn refuse_unknown_tables(parts: &Parts) -> Result<()> {
         let version = Arc::clone(&family.state.load_full().version);
         version.files().try_for_each(|(_, file)| parts.tables.refuse_unknown(file, &version.order))
     })
+}
+
+/// Moves the orphans that hold, or may hold, what nothing else holds out of the reach of the janitor.
+fn set_aside_lost_tables(
+    dir: &Path,
+    options: &Options,
+    parts: &mut Parts,
+    recovered: &Recovered,
+    listing: &Listing,
+) -> Result<()> {
+    let fs = &*options.fs;
+    for number in listing.tables() {
+        if recovered.families.iter().any(|family| family.version.contains(number)) {
+            continue;
+        }
+        let path = table_path(fs, dir, number)?;
+        let lost = match lost::lost_writes(fs, &path, number, recovered, &parts.replayed) {
+            Ok(None) => continue,
+            Ok(Some(lost)) => lost,
+            // Moving it needs no reading.
+            Err(error) => Lost { sequences: None, reason: format!("it cannot be read: {error}") },
+        };
+        let path = lost::set_aside(fs, dir, &path)?;
+        if let Some(logger) = &options.logger {
+            let message =
+                format!("table {number} is in no version, and was moved to {}: {}", path.display(), lost.reason);
+            logger.log(LogLevel::Warn, &message);
+        }
+        let table = SetAsideTable { table: number, path, sequences: lost.sequences, reason: lost.reason };
+        parts.replayed.report.set_aside.push(table);
+    }
+    Ok(())
+}
+
+/// Where a table is: the first RocksDBs called it otherwise.
+pub(super) fn table_path(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<PathBuf> {
+    let path = dir.join(file_name::table(number));
+    let old = dir.join(file_name::old_table(number));
+    Ok(if !fs.exists(&path)? && fs.exists(&old)? { old } else { path })
 }
 
 /// Writes everything that was replayed to tables, in one edit that also says that no log so far is needed any more.
@@ -429,7 +488,10 @@ fn remove_orphans(core: &Core, listing: &Listing, old_options: Option<FileNumber
     let newest_options = listing.0.iter().filter(|(kind, _)| *kind == FileKind::Options).map(|(_, n)| *n).max();
     for (kind, number) in &listing.0 {
         let is_orphan = match kind {
-            FileKind::Table => !versions.iter().any(|version| version.contains(*number)),
+            FileKind::Table => {
+                let is_gone = core.report.set_aside.iter().any(|lost| lost.table == *number);
+                !is_gone && !versions.iter().any(|version| version.contains(*number))
+            }
             // All of them were replayed, and what they held is in tables.
             FileKind::Wal => true,
             // The version set unlinks those it knows.

@@ -1,23 +1,32 @@
 //! Checks a whole directory against everything that the format promises, without opening it for anything else.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cache::BlockCache;
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
-use crate::format::file_name::{self, FileKind};
-use crate::format::key::{FileNumber, SequenceNumber, user_key};
+use crate::format::file_name::{self, FileKind, LOST};
+use crate::format::key::{FileNumber, user_key};
 use crate::metrics::Statistics;
 use crate::options::Options;
+use crate::recovery::{lost, replay};
 use crate::sync::Arc;
 use crate::table::reader::{TableOpenContext, TableReader};
 use crate::version::edit::FileMeta;
 use crate::version::set::{Recovered, VersionSet, VersionSetConfig};
+use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::batch::WriteBatch;
 
-use super::open::family_options;
+use super::open::{Listing, family_options, last_in_tables, needed_logs, table_path};
 use super::options_text::OptionsText;
+
+/// How often a table that seems lost is looked at again, and how long after: a flush beside us is one sync away from its
+/// edit.
+const WRITER_TRIES: usize = 5;
+const WRITER_WAIT: Duration = Duration::from_millis(40);
 
 /// How far a verification is.
 #[non_exhaustive]
@@ -97,11 +106,9 @@ pub fn verify_directory(
     let total = recovered.families.iter().map(|family| family.version.bytes()).sum();
     let mut live = Vec::new();
     let mut orphans = Vec::new();
-    let mut last_known = recovered.last_sequence;
     for family in &recovered.families {
         for (level, file) in family.version.files() {
             live.push(file.number());
-            last_known = last_known.max(file.meta.largest_seq);
             let before = report.bytes;
             let mut on_bytes = |done: u64| {
                 report.bytes += done;
@@ -130,7 +137,7 @@ pub fn verify_directory(
                 report.notes.push(format!("{} is in no version", file_name::table(*number)));
             }
             FileKind::Wal if *number >= needed => {
-                last_known = last_known.max(verify_log(dir, options, *number, &mut report)?);
+                verify_log(dir, options, *number, &mut report)?;
             }
             FileKind::Wal => report.notes.push(format!("{} is not needed any more", file_name::wal(*number))),
             FileKind::Manifest if *number != recovered.manifest_number => {
@@ -145,11 +152,18 @@ pub fn verify_directory(
         report.notes.push(format!("there is no log from {} on", file_name::wal(needed)));
     }
     if recovered.is_cut_off {
-        verify_cut_off_manifest(dir, options, &recovered, &orphans, last_known, &mut report);
+        let path = dir.join(file_name::manifest(recovered.manifest_number));
+        report.notes.push(format!("{}: the last edit is cut off", path.display()));
+    }
+    let set_aside = lost::numbers_in_lost(&**fs, dir)?.len();
+    if set_aside > 0 {
+        let tables = if set_aside == 1 { "table" } else { "tables" };
+        report.notes.push(format!("{LOST}/ has {set_aside} {tables} whose writes may be nowhere else"));
     }
     if !report.damages.is_empty() {
         forget_what_moved(dir, options, &mut report);
     }
+    verify_orphans(dir, options, &orphans, &mut report)?;
     Ok(report)
 }
 
@@ -183,49 +197,63 @@ fn forget_what_moved(dir: &Path, options: &Options, report: &mut VerifyReport) {
         match name.and_then(file_name::parse) {
             Some((FileKind::Table, number)) => now.families.iter().any(|family| family.version.contains(number)),
             Some((FileKind::Wal, number)) => number >= first_needed_log(&now),
-            Some((FileKind::Manifest, _)) => now.is_cut_off,
             _ => true,
         }
     });
 }
 
-/// A crash may cut off the edit that was being written, and the log then still has what the edit was about. An edit whose
-/// table holds what no log has was whole once, and somebody was told so.
-fn verify_cut_off_manifest(
-    dir: &Path,
-    options: &Options,
-    recovered: &Recovered,
-    orphans: &[FileNumber],
-    last_known: SequenceNumber,
-    report: &mut VerifyReport,
-) {
-    let path = dir.join(file_name::manifest(recovered.manifest_number));
-    report.notes.push(format!("{}: the last edit is cut off", path.display()));
-    for orphan in orphans {
-        // Half of a table is what a crash leaves of a flush.
-        let Ok(largest) = largest_in_orphan(dir, options, *orphan) else { continue };
-        if largest > last_known {
-            let table = file_name::table(*orphan);
-            let what = format!("the last edit is cut off; {table}, in no version, has writes that are nowhere else");
-            report.damages.push(Error::corrupt_at(CorruptionKind::Truncated, &path, 0, what));
+/// Orphans that hold, or may hold, what nothing else holds: those that opening for writing sets aside. Either MANIFEST
+/// lost the edit that named them, or a crash came between a flush and its edit and took the writes' log along.
+fn verify_orphans(dir: &Path, options: &Options, orphans: &[FileNumber], report: &mut VerifyReport) -> Result<()> {
+    let mut lost = lost_tables(dir, options, orphans)?;
+    for _ in 0..WRITER_TRIES {
+        if lost.is_empty() {
+            return Ok(());
         }
+        // A writer beside us may have the edit underway.
+        options.clock.sleep(WRITER_WAIT);
+        lost = lost_tables(dir, options, orphans)?;
     }
+    report.damages.append(&mut lost);
+    Ok(())
 }
 
-fn largest_in_orphan(dir: &Path, options: &Options, number: FileNumber) -> Result<SequenceNumber> {
-    let path = dir.join(file_name::table(number));
-    let file = options.fs.open_random(&path)?;
-    let size = file.size()?;
-    let context = TableOpenContext {
-        path,
-        order: options.family.key_order.clone(),
-        cache: BlockCache::new(0),
-        statistics: Arc::new(Statistics::default()),
-        largest_seq: SequenceNumber::ZERO,
-        unique_id: None,
-        verify_checksums: true,
+/// What is wrong with the orphans, as MANIFEST and the logs are now.
+fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<Vec<Error>> {
+    let fs = &*options.fs;
+    if orphans.is_empty() {
+        return Ok(Vec::new());
+    }
+    let recovered = recover(dir, options)?;
+    let is_live = |number| recovered.families.iter().any(|family| family.version.contains(number));
+    let is_suspect = |number: &FileNumber| !is_live(*number) && !lost::is_past(*number, &recovered);
+    let suspects: Vec<FileNumber> = orphans.iter().copied().filter(is_suspect).collect();
+    if suspects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let logs = needed_logs(&recovered, &Listing::of(fs, dir)?.logs());
+    let targets = BTreeMap::new();
+    let replayed = match replay(fs, dir, &logs, WalRecoveryMode::PointInTime, last_in_tables(&recovered), &targets) {
+        // A writer removed a log: what was in it is in a table, and MANIFEST says so by now.
+        Err(error) if error.is_not_found() => return Ok(Vec::new()),
+        other => other?,
     };
-    Ok(TableReader::open(file, size, context)?.verify(&mut |_| {})?.largest_seq)
+    let mut damages = Vec::new();
+    for number in suspects {
+        let path = table_path(fs, dir, number)?;
+        match lost::lost_writes(fs, &path, number, &recovered, &replayed) {
+            Ok(None) => {}
+            Ok(Some(lost)) => {
+                let kind = if recovered.is_cut_off { CorruptionKind::Truncated } else { CorruptionKind::Missing };
+                let manifest = dir.join(file_name::manifest(recovered.manifest_number));
+                let what = format!("{} is in no version: {}", file_name::table(number), lost.reason);
+                damages.push(Error::corrupt_at(kind, &manifest, 0, what));
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => damages.push(error),
+        }
+    }
+    Ok(damages)
 }
 
 /// OPTIONS must be readable, and agree with MANIFEST: no open gets past it otherwise.
@@ -305,14 +333,12 @@ fn verify_levels(dir: &Path, version: &crate::version::Version, report: &mut Ver
     }
 }
 
-/// The largest sequence number in the log.
-fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut VerifyReport) -> Result<SequenceNumber> {
-    let mut last = SequenceNumber::ZERO;
+fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut VerifyReport) -> Result<()> {
     let path = dir.join(file_name::wal(number));
     let file = match options.fs.open_random(&path) {
         Err(error) if error.is_not_found() => {
             report.damages.push(error);
-            return Ok(last);
+            return Ok(());
         }
         other => other?,
     };
@@ -322,38 +348,35 @@ fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut Ve
         match reader.next(&mut record)? {
             ReadOutcome::Record { offset } => {
                 report.log_records += 1;
-                let checked = WriteBatch::from_bytes(&record).and_then(|batch| {
-                    let after = batch.sequence().0.saturating_add(u64::from(batch.count()));
-                    last = last.max(SequenceNumber(after.saturating_sub(1)));
-                    batch.iter().try_for_each(|operation| operation.map(drop))
-                });
+                let checked = WriteBatch::from_bytes(&record)
+                    .and_then(|batch| batch.iter().try_for_each(|operation| operation.map(drop)));
                 match checked {
                     Err(error) if error.kind() == ErrorKind::NotSupported => return Err(error),
                     Err(error) => report.damages.push(error.in_file(&path, Some(offset))),
                     Ok(()) => {}
                 }
             }
-            ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(last),
+            ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(()),
             ReadOutcome::TruncatedTail { offset }
                 if reader.cut_off_tail_is_whole()
                     && !reader.is_end_of_recycled(reader.cut_off_at().unwrap_or(offset))? =>
             {
                 let what = "the header of the last record is damaged";
                 report.damages.push(Error::corrupt_at(CorruptionKind::BadLength, &path, offset, what));
-                return Ok(last);
+                return Ok(());
             }
             ReadOutcome::TruncatedTail { offset } => {
                 report.notes.push(format!("{}: the last record, at {offset}, is cut off", path.display()));
-                return Ok(last);
+                return Ok(());
             }
             ReadOutcome::Corrupt { offset, .. } if reader.is_end_of_recycled(offset)? => {
                 let what = "is the end; what follows is of the log that this file was before";
                 report.notes.push(format!("{}: {offset} {what}", path.display()));
-                return Ok(last);
+                return Ok(());
             }
             ReadOutcome::Corrupt { offset, reason } => {
                 report.damages.push(Error::corrupt_at(CorruptionKind::Checksum, &path, offset, reason));
-                return Ok(last);
+                return Ok(());
             }
         }
     }

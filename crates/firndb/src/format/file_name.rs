@@ -22,6 +22,8 @@ pub(crate) enum FileKind {
 pub(crate) const CURRENT: &str = "CURRENT";
 pub(crate) const IDENTITY: &str = "IDENTITY";
 pub(crate) const LOCK: &str = "LOCK";
+/// The directory for files that belong to nothing but may be worth something; RocksDB's repair calls it the same.
+pub(crate) const LOST: &str = "lost";
 
 pub(crate) fn wal(number: FileNumber) -> String {
     format!("{number}.log")

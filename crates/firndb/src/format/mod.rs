@@ -8,4 +8,5 @@ pub(crate) mod comparator;
 pub(crate) mod compression;
 pub(crate) mod file_name;
 pub(crate) mod key;
+pub(crate) mod sequence_ranges;
 pub(crate) mod xxph3;

@@ -3,7 +3,11 @@
 //! A log is read record by record; each record is one batch, applied as a whole to the memtables of the families that
 //! still need it. What happens at damage is the recovery mode's choice, and what was left out is in the report.
 //!
+//! [`lost`] looks after the tables that logs and MANIFEST do not account for.
+//!
 //! Source: RocksDB wiki "WAL Recovery Modes"; `DBImpl::RecoverLogFiles`.
+
+pub(crate) mod lost;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{CorruptionKind, Error, Result};
 use crate::format::file_name;
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::format::sequence_ranges::SequenceRanges;
 use crate::fs::Fs;
 use crate::memtable::MemTable;
 use crate::sync::Arc;
@@ -18,6 +23,8 @@ use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::apply;
 use crate::write::batch::WriteBatch;
+
+pub use lost::SetAsideTable;
 
 /// A piece of a write-ahead log that was left out when the database was opened.
 #[non_exhaustive]
@@ -57,6 +64,10 @@ pub struct RecoveryReport {
     pub operations: u64,
     /// What was left out: a record that was cut off by a crash, or damage.
     pub dropped: Vec<DroppedLogPiece>,
+    /// Tables that hold writes which nothing else holds, and that MANIFEST does not know of: it lost its end, or a crash
+    /// came between a flush and its edit. They were moved into the directory `lost` inside of the database's; what is in
+    /// them is not in the database.
+    pub set_aside: Vec<SetAsideTable>,
 }
 
 /// Where the entries of a family go, and from which log on.
@@ -70,6 +81,8 @@ pub(crate) struct ReplayTarget {
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
     pub(crate) last_sequence: SequenceNumber,
+    /// The numbers of all writes that were replayed.
+    pub(crate) sequences: SequenceRanges,
     pub(crate) report: RecoveryReport,
 }
 
@@ -183,7 +196,9 @@ impl Replay<'_> {
         })
         .map_err(|error| error.in_file(path, Some(offset)))?;
         if count > 0 {
-            self.found.last_sequence = self.found.last_sequence.max(SequenceNumber(first.0 + count - 1));
+            let last = SequenceNumber(first.0 + count - 1);
+            self.found.last_sequence = self.found.last_sequence.max(last);
+            self.found.sequences.insert(first..=last);
         }
         self.next = Some(first.0 + count);
         self.found.report.batches += 1;

@@ -288,6 +288,20 @@ impl TableReader {
     }
 }
 
+/// What a table file of `size` bytes says of itself; `None` if it has no footer, because nobody finished it.
+///
+/// # Errors
+/// As of [`TableReader::open`].
+pub(crate) fn properties_of(file: &dyn RandomAccessFile, path: &Path, size: u64) -> Result<Option<TableProperties>> {
+    let footer = match Footer::read(file, path, size) {
+        Err(error) if error.kind() == ErrorKind::Corruption => return Ok(None),
+        other => other?,
+    };
+    let metaindex = footer.read_block(file, path, footer.metaindex, true)?;
+    let meta = read_metaindex(&metaindex).map_err(|error| error.in_file(path, Some(footer.metaindex.offset)))?;
+    read_properties(file, path, &footer, meta.properties).map(Some)
+}
+
 /// Everything in a block is before the key.
 struct AtEnd;
 

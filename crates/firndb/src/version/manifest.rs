@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::format::sequence_ranges::SequenceRanges;
 use crate::fs::Fs;
 use crate::sync::Arc;
 use crate::wal::reader::{LogReader, ReadOutcome};
@@ -33,6 +34,8 @@ pub(crate) struct ManifestState {
     pub(crate) max_family: ColumnFamilyId,
     pub(crate) db_id: Option<String>,
     pub(crate) tracked_wals: BTreeSet<FileNumber>,
+    /// Every table ever named, removed ones too.
+    pub(crate) named: BTreeSet<FileNumber>,
     /// The largest number of any file ever named, removed ones too.
     pub(crate) largest_number: FileNumber,
     /// The file ends inside a record: of an edit that was being written in a crash, if nothing else happened to it.
@@ -51,6 +54,8 @@ pub(crate) struct FamilyFiles {
     pub(crate) log_number: FileNumber,
     pub(crate) files: BTreeMap<FileNumber, (u32, FileMeta)>,
     pub(crate) compact_cursors: BTreeMap<u32, Vec<u8>>,
+    /// The sequence numbers of every table that the family ever had.
+    pub(crate) sequences: SequenceRanges,
 }
 
 impl ManifestState {
@@ -105,6 +110,8 @@ impl ManifestState {
             for (level, meta) in edit.new_files {
                 let number = meta.number;
                 self.largest_number = self.largest_number.max(number);
+                self.named.insert(number);
+                family.sequences.insert(meta.smallest_seq..=meta.largest_seq);
                 if family.files.insert(number, (level, meta)).is_some() {
                     return Err(added_twice(level, number));
                 }

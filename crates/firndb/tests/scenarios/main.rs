@@ -9,6 +9,7 @@ mod failed_changes;
 mod lab;
 mod life;
 mod listeners;
+mod lost;
 mod manifest;
 mod pins;
 mod read_only;

@@ -30,6 +30,7 @@ use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::format::sequence_ranges::SequenceRanges;
 use crate::fs::{Fs, parent_of};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
@@ -77,6 +78,18 @@ pub(crate) struct Recovered {
     pub(crate) manifest_number: FileNumber,
     /// MANIFEST ends inside an edit.
     pub(crate) is_cut_off: bool,
+    pub(crate) past: Past,
+}
+
+/// What MANIFEST says of files that are in no version any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Past {
+    /// Every table ever named, live ones too.
+    pub(crate) tables: BTreeSet<FileNumber>,
+    /// The sequence numbers of every table that a family ever had; families that exist only.
+    pub(crate) sequences: BTreeMap<ColumnFamilyId, SequenceRanges>,
+    /// No family has had a larger number.
+    pub(crate) max_family: ColumnFamilyId,
 }
 
 /// Every family's current version, and the MANIFEST that says so durably.
@@ -238,7 +251,9 @@ impl VersionSet {
         let path = config.dir.join(file_name::manifest(number));
         let ManifestState { next_file, last_sequence, min_log_to_keep, max_family, .. } = found;
         let mut families = BTreeMap::new();
-        for (id, family) in found.families {
+        let mut past = Past { tables: found.named, max_family, ..Past::default() };
+        for (id, mut family) in found.families {
+            past.sequences.insert(id, std::mem::take(&mut family.sequences));
             let snapshot = assemble_family(id, family, config.levels, orders);
             families.insert(id, snapshot.map_err(|error| error.in_file(&path, None))?);
         }
@@ -274,6 +289,7 @@ impl VersionSet {
             min_log_to_keep,
             manifest_number: number,
             is_cut_off: found.is_cut_off,
+            past,
         };
         Ok((VersionSet::assemble(config, is_read_only, db_id, next_file, state, stale), recovered))
     }
@@ -315,10 +331,12 @@ impl VersionSet {
         FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Numbers up to and including `number` are never handed out.
+    /// Numbers up to and including `number` are never handed out, unless it is one that nobody could have been given.
     pub(crate) fn mark_file_number_used(&self, number: FileNumber) {
-        // Relaxed: as above.
-        self.next_file.fetch_max(number.0.saturating_add(1), Ordering::Relaxed);
+        if number.0 < FILE_NUMBER_MAX {
+            // Relaxed: as above.
+            self.next_file.fetch_max(number.0 + 1, Ordering::Relaxed);
+        }
     }
 
     /// A new number, protected from the start.
