@@ -82,6 +82,7 @@ pub(crate) fn check(label: &str, dir: &Path, model: &Model) -> Vec<PathBuf> {
 pub(crate) fn open(label: &str, dir: &Path, options: Options, model: &Model) -> Db {
     let db = Db::open_with(dir, options).unwrap_or_else(|error| panic!("{label}: open: {error}"));
     assert!(db.recovery_report().dropped.is_empty(), "{label}: {:?}", db.recovery_report());
+    assert!(db.recovery_report().set_aside.is_empty(), "{label}: {:?}", db.recovery_report());
     compare(label, &db, model);
     db
 }

@@ -109,6 +109,7 @@ fn oracle_what_a_killed_rocksdb_leaves_is_read_as_rocksdb_recovers_it() {
                 // Whoever opens it first: we, and then RocksDB finds what we found.
                 let db = Db::open_with(&dir, Options::default()).expect("opens");
                 assert_same_dump(&label, &dump_of(&db), &ours);
+                assert_eq!(db.recovery_report().set_aside, [], "{label}: its log has all of it");
                 db.close().expect("closed");
             }
             assert_same_dump(&label, &ours, &drive(release, &dir, &format!("open {options}\ndump\nexit\n")));

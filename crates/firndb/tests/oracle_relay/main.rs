@@ -6,6 +6,7 @@
 mod firn;
 mod forms;
 mod live;
+mod lost;
 mod model;
 mod others;
 mod rocks;
