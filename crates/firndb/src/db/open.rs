@@ -241,8 +241,8 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
     refuse_unknown_tables(&parts)?;
     // Before the edit: after it, MANIFEST would no longer say what it does not know.
     set_aside_lost_tables(dir, &options, &mut parts, &recovered, &listing)?;
-    make_durable(dir, &options, &parts, &recovered)?;
-    finish(dir, options, parts, lock, &listing)
+    let log = make_durable(dir, &options, &parts, &recovered)?;
+    finish(dir, options, parts, lock, &listing, log)
 }
 
 /// A table that this version cannot read is refused before anything is changed, not when a compaction meets it.
@@ -292,8 +292,9 @@ pub(super) fn table_path(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<
     Ok(if !fs.exists(&path)? && fs.exists(&old)? { old } else { path })
 }
 
-/// Writes everything that was replayed to tables, in one edit that also says that no log so far is needed any more.
-fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recovered) -> Result<()> {
+/// Writes everything that was replayed to tables, in one edit that also says that no log so far is needed any more;
+/// returns the number of the first that will be.
+fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recovered) -> Result<FileNumber> {
     let log_number = parts.versions.new_file_number();
     let frozen = FrozenSnapshots { sequences: vec![parts.replayed.last_sequence], keeps_everything: false };
     let mut outputs = Vec::new();
@@ -331,11 +332,19 @@ fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recove
         }
     }
     let last_sequence = parts.replayed.last_sequence.max(recovered.last_sequence);
-    flush::install(&*options.fs, &parts.versions, outputs, empty, Some(last_sequence)).map(drop)
+    flush::install(&*options.fs, &parts.versions, outputs, empty, Some(last_sequence))?;
+    Ok(log_number)
 }
 
-/// Starts what runs: OPTIONS, janitor, queue, background.
-fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, listing: &Listing) -> Result<Opened> {
+/// Starts what runs: OPTIONS, janitor, queue with its first log, background.
+fn finish(
+    dir: &Path,
+    options: Options,
+    mut parts: Parts,
+    lock: LockHolder,
+    listing: &Listing,
+    first_log: FileNumber,
+) -> Result<Opened> {
     let fs = Arc::clone(&options.fs);
     let versions = Arc::clone(&parts.versions);
     let texts: Vec<_> = parts.families.values().map(|f| (f.state.config.name.clone(), f.options.clone())).collect();
@@ -426,7 +435,7 @@ fn finish(dir: &Path, options: Options, mut parts: Parts, lock: LockHolder, list
         core.writes()?.add_family(Arc::clone(&family.state), family.options.write_buffer_size, family.stall())?;
     }
     remove_orphans(&core, listing, old_options)?;
-    core.writes()?.begin()?;
+    core.writes()?.begin(first_log)?;
     if core.options.background == BackgroundMode::Threads {
         core.janitor.start()?;
     }

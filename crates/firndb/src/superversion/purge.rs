@@ -6,8 +6,8 @@
 //!
 //! Invariants: (1) a reference in the graveyard is let go only when it is the only one, so that the memory is freed
 //! here. (2) A file is unlinked at most once by its number, and never while a version in use, a job or the durable
-//! MANIFEST names it. (3) A failed unlink is tried again, later and later; a file that is not there is reported as a
-//! bug. (4) No lock but the janitor's own is held while a file is unlinked or memory is freed.
+//! MANIFEST names it; logs go in the order of their numbers. (3) A failed unlink is tried again, later and later; a file
+//! that is not there is reported as a bug. (4) No lock but the janitor's own is held while a file is unlinked or memory is freed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -340,9 +340,14 @@ impl Janitor {
     }
 
     fn unlink_due(&self, now: u64, deleted: &mut Vec<TableFileEvent>) -> bool {
+        // Logs go in their order: as long as the oldest that MANIFEST may need is there, all after it are.
+        let mut oldest_log;
         let due: Vec<Obsolete> = {
             let mut queue = self.queue.lock();
-            let (due, later) = std::mem::take(&mut queue.files).into_iter().partition(|file| file.not_before_ms <= now);
+            let (mut due, later): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut queue.files).into_iter().partition(|file| file.not_before_ms <= now);
+            oldest_log = later.iter().filter(|file| file.kind == FileKind::Wal).map(|file| file.number).min();
+            due.sort_unstable_by_key(|file| file.number);
             queue.files = later;
             queue.in_hand = due.iter().map(|file| file.number).collect();
             due
@@ -350,7 +355,8 @@ impl Janitor {
         let mut any = false;
         let mut kept = Vec::new();
         for mut file in due {
-            if (self.config.is_needed)(file.kind, file.number) {
+            let has_older = file.kind == FileKind::Wal && oldest_log.is_some_and(|oldest| oldest < file.number);
+            if has_older || (self.config.is_needed)(file.kind, file.number) {
                 kept.push(file);
                 continue;
             }
@@ -367,6 +373,9 @@ impl Janitor {
                     self.log(LogLevel::Error, &format!("bug: an obsolete file is not there: {error}"));
                 }
                 Err(error) => {
+                    if file.kind == FileKind::Wal {
+                        oldest_log = oldest_log.or(Some(file.number));
+                    }
                     file.tries += 1;
                     let wait = (RETRY_FIRST_MS << file.tries.min(10)).min(RETRY_MAX_MS);
                     file.not_before_ms = now + wait;

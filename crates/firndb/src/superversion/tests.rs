@@ -310,6 +310,27 @@ fn ten_thousand_pins_come_and_go_from_many_threads() {
     assert!(seed.pins.pins().is_empty());
 }
 
+/// The oldest log that MANIFEST may need vouches for all after it.
+#[test]
+fn a_log_is_not_unlinked_before_an_older_one() {
+    let fs = MemoryFs::new();
+    let (janitor, clock) = janitor(&fs, &Arc::default(), JanitorSeed::new());
+    fs.create_dir_all(Path::new("/db")).expect("memory");
+    let log = |number| Path::new("/db").join(file_name::wal(FileNumber(number)));
+    (1..=3).for_each(|number| drop(fs.create(&log(number), CreateMode::New).expect("new")));
+    let there = || (1..=3).map(|number| fs.exists(&log(number)).expect("memory")).collect::<Vec<_>>();
+    fs.inject(Fault::on(FsOp::Remove, "000002.log", FaultEffect::Eio));
+    [3, 1, 2].into_iter().for_each(|number| janitor.obsolete(FileKind::Wal, FileNumber(number), 1));
+    janitor.step();
+    assert_eq!(there(), [false, true, true]);
+    janitor.step();
+    assert_eq!(there(), [false, true, true], "not before the second try of the older one");
+    clock.advance(std::time::Duration::from_secs(1));
+    janitor.drain();
+    assert_eq!(there(), [false; 3]);
+    assert_eq!((janitor.unlinked(), janitor.missing()), (3, 0));
+}
+
 /// What becomes of a table, told by the versions in between: born with one, dead from another on.
 #[derive(Debug, Clone, Copy)]
 struct Life {

@@ -106,8 +106,17 @@ impl Commit {
     /// Gives families a new memtable, and everyone a new log. Families with nothing in their memtable get a new one too,
     /// so that they need no old log.
     pub(super) fn switch(&mut self, config: &WriteConfig, full: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
-        let number = (config.new_file_number)();
-        self.wals.switch(number)?;
+        self.switch_to((config.new_file_number)(), config, full)
+    }
+
+    /// The same, with the number of the new log.
+    pub(super) fn switch_to(
+        &mut self,
+        log: FileNumber,
+        config: &WriteConfig,
+        full: &[ColumnFamilyId],
+    ) -> Result<Vec<ColumnFamilyId>> {
+        self.wals.switch(log)?;
         Ok(self.renew_memtables(config, full))
     }
 

@@ -107,9 +107,9 @@ impl WriteQueue {
         }
     }
 
-    /// Begins the first log.
-    pub(crate) fn begin(&self) -> Result<()> {
-        self.exclusive(|queue, commit| commit.switch(&queue.config, &[]).map(drop))
+    /// Begins the first log, which has the number that MANIFEST says is needed first.
+    pub(crate) fn begin(&self, log: FileNumber) -> Result<()> {
+        self.exclusive(|queue, commit| commit.switch_to(log, &queue.config, &[]).map(drop))
     }
 
     /// What keeps writers from going straight on.

@@ -55,7 +55,7 @@ fn queue(fs: &MemoryFs, families: u32, buffer: u64) -> Arc<WriteQueue> {
     for id in 0..families {
         queue.add_family(family(id), buffer, STALL).expect("first");
     }
-    queue.begin().expect("memory");
+    queue.begin(FileNumber(9)).expect("memory");
     Arc::new(queue)
 }
 
