@@ -56,7 +56,7 @@ impl Listing {
         self.ascending(FileKind::Wal)
     }
 
-    fn tables(&self) -> Vec<FileNumber> {
+    pub(super) fn tables(&self) -> Vec<FileNumber> {
         self.ascending(FileKind::Table)
     }
 
@@ -262,12 +262,13 @@ fn set_aside_lost_tables(
     listing: &Listing,
 ) -> Result<()> {
     let fs = &*options.fs;
-    for number in listing.tables() {
+    let on_disk = listing.tables();
+    for number in on_disk.iter().copied() {
         if recovered.families.iter().any(|family| family.version.contains(number)) {
             continue;
         }
         let path = table_path(fs, dir, number)?;
-        let lost = match lost::lost_writes(fs, &path, number, recovered, &parts.replayed) {
+        let lost = match lost::lost_writes(fs, &path, number, recovered, &parts.replayed, &on_disk) {
             Ok(None) => continue,
             Ok(Some(lost)) => lost,
             // Moving it needs no reading.

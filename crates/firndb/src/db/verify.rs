@@ -231,7 +231,8 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
     if suspects.is_empty() {
         return Ok(Vec::new());
     }
-    let logs = needed_logs(&recovered, &Listing::of(fs, dir)?.logs());
+    let listing = Listing::of(fs, dir)?;
+    let (logs, on_disk) = (needed_logs(&recovered, &listing.logs()), listing.tables());
     let targets = BTreeMap::new();
     let replayed = match replay(fs, dir, &logs, WalRecoveryMode::PointInTime, last_in_tables(&recovered), &targets) {
         // A writer removed a log: what was in it is in a table, and MANIFEST says so by now.
@@ -241,7 +242,7 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
     let mut damages = Vec::new();
     for number in suspects {
         let path = table_path(fs, dir, number)?;
-        match lost::lost_writes(fs, &path, number, &recovered, &replayed) {
+        match lost::lost_writes(fs, &path, number, &recovered, &replayed, &on_disk) {
             Ok(None) => {}
             Ok(Some(lost)) => {
                 let kind = if recovered.is_cut_off { CorruptionKind::Truncated } else { CorruptionKind::Missing };

@@ -14,6 +14,9 @@
 //!    everything in an unfinished compaction does; tables of memtables come in the order of their numbers. Zero is what a
 //!    compaction gives to old entries.
 //!
+//! If a table that MANIFEST names is not there, the last one proves nothing: the edit of a compaction may be lost, and what
+//! was in its inputs is in its outputs alone, with zero for a number.
+//!
 //! Anything that cannot be read to its end is kept: damage proves nothing. What was kept may still be worthless: a MANIFEST
 //! that a crash cut off before its first edit does not know what the one before it had named.
 //!
@@ -73,7 +76,8 @@ pub(crate) fn is_past(number: FileNumber, recovered: &Recovered) -> bool {
     recovered.past.tables.contains(&number) || number < first_needed
 }
 
-/// Looks at the orphan `number`, which is at `path`: `None` if it is worthless.
+/// Looks at the orphan `number`, which is at `path`: `None` if it is worthless. `on_disk` has all tables of the directory,
+/// ascending.
 ///
 /// # Errors
 /// `Io`: the file system does not let us look.
@@ -83,14 +87,21 @@ pub(crate) fn lost_writes(
     number: FileNumber,
     recovered: &Recovered,
     replayed: &Replayed,
+    on_disk: &[FileNumber],
 ) -> Result<Option<Lost>> {
     if is_past(number, recovered) {
         return Ok(None);
     }
     let mut found = Unknown::default();
     let is_worthless = scan(fs, path, number, recovered, replayed, &mut found);
+    let mut named = recovered.families.iter().flat_map(|family| family.version.files());
+    let missing = named.find(|(_, file)| on_disk.binary_search(&file.number()).is_err());
     let reason = match (is_worthless, found.sequences()) {
-        (Ok(true), _) | (Ok(false), None) => return Ok(None),
+        (Ok(true), _) => return Ok(None),
+        (Ok(false), _) if let Some((_, file)) = missing => {
+            format!("table {} is not there, and what was in it may be here", file.number())
+        }
+        (Ok(false), None) => return Ok(None),
         (Ok(false), Some(sequences)) if found.is_ingested => {
             debug_assert_eq!(*sequences.end(), SequenceNumber::ZERO);
             "an ingested table that MANIFEST does not know of".to_owned()

@@ -182,6 +182,31 @@ fn what_an_open_made_durable_is_not_lost_with_the_edit_that_said_so() {
 }
 
 #[test]
+fn a_compaction_whose_edit_is_lost_keeps_what_its_inputs_no_longer_hold() {
+    let lab = Lab::new();
+    let db = lab.open();
+    let mut expected = fill(&db, 40, "first");
+    db.flush().expect("flushed");
+    expected.extend(fill(&db, 20, "second"));
+    db.flush().expect("flushed");
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    settle(&db);
+    db.close().expect("nothing is open");
+    let outputs = manifest_tables(&lab.fs).0;
+    let (begin, _) = last_record(&lab);
+    cut(&lab, begin);
+    // The inputs are missing, and the outputs are in no version; all numbers in them are zero.
+    assert_eq!(damages(&lab).len(), 2 + outputs.len(), "{:?}", damages(&lab));
+    let db = lab.open();
+    assert_eq!(db.get("key0000").expect_err("its table is gone").kind(), ErrorKind::Corruption);
+    let kept = &db.recovery_report().set_aside;
+    let mut found = Map::new();
+    kept.iter().for_each(|table| found.extend(entries(&lab, &table.path)));
+    assert_eq!(found, expected, "{kept:?}");
+    drop(db);
+}
+
+#[test]
 fn tables_that_hold_nothing_new_are_removed_as_ever() {
     let lab = Lab::new();
     let db = lab.open();
