@@ -56,7 +56,7 @@ impl Listing {
         self.ascending(FileKind::Wal)
     }
 
-    pub(super) fn tables(&self) -> Vec<FileNumber> {
+    fn tables(&self) -> Vec<FileNumber> {
         self.ascending(FileKind::Table)
     }
 
@@ -173,8 +173,7 @@ fn read_parts(
 
 /// The logs that may hold what is in no table.
 pub(super) fn needed_logs(recovered: &Recovered, logs: &[FileNumber]) -> Vec<FileNumber> {
-    let needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
-    let needed = needed.max(recovered.min_log_to_keep);
+    let needed = recovered.first_needed_log();
     logs.iter().copied().filter(|log| *log >= needed).collect()
 }
 
@@ -238,18 +237,19 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
     });
     lost::numbers_in_lost(&*fs, dir)?.into_iter().for_each(|number| set.mark_file_number_used(number));
     let mut parts = read_parts(dir, &options, set, &recovered, &listing.logs())?;
-    refuse_unknown_tables(&parts)?;
+    refuse_unusable_tables(&parts)?;
     // Before the edit: after it, MANIFEST would no longer say what it does not know.
     set_aside_lost_tables(dir, &options, &mut parts, &recovered, &listing)?;
     let log = make_durable(dir, &options, &parts, &recovered)?;
     finish(dir, options, parts, lock, &listing, log)
 }
 
-/// A table that this version cannot read is refused before anything is changed, not when a compaction meets it.
-fn refuse_unknown_tables(parts: &Parts) -> Result<()> {
+/// A table that is not there, or that this version cannot read, is refused before anything is changed, not when a
+/// compaction meets it.
+fn refuse_unusable_tables(parts: &Parts) -> Result<()> {
     parts.families.values().try_for_each(|family| {
         let version = Arc::clone(&family.state.load_full().version);
-        version.files().try_for_each(|(_, file)| parts.tables.refuse_unknown(file, &version.order))
+        version.files().try_for_each(|(_, file)| parts.tables.refuse_unusable(file, &version.order))
     })
 }
 
@@ -262,13 +262,15 @@ fn set_aside_lost_tables(
     listing: &Listing,
 ) -> Result<()> {
     let fs = &*options.fs;
-    let on_disk = listing.tables();
-    for number in on_disk.iter().copied() {
+    if lost::logs_have_all(recovered, &needed_logs(recovered, &listing.logs()), &parts.replayed) {
+        return Ok(());
+    }
+    for number in listing.tables() {
         if recovered.families.iter().any(|family| family.version.contains(number)) {
             continue;
         }
         let path = table_path(fs, dir, number)?;
-        let lost = match lost::lost_writes(fs, &path, number, recovered, &parts.replayed, &on_disk) {
+        let lost = match lost::lost_writes(fs, &path, number, recovered, &parts.replayed) {
             Ok(None) => continue,
             Ok(Some(lost)) => lost,
             // Moving it needs no reading.

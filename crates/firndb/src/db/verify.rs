@@ -129,7 +129,7 @@ pub fn verify_directory(
         verify_levels(dir, &family.version, &mut report);
     }
     verify_options(dir, options, &recovered, &mut report)?;
-    let needed = first_needed_log(&recovered);
+    let needed = recovered.first_needed_log();
     for (kind, number) in &files {
         match kind {
             FileKind::Table if !live.contains(number) => {
@@ -182,10 +182,6 @@ fn recover(dir: &Path, options: &Options) -> Result<Recovered> {
     VersionSet::recover(config, true, &|_| order.clone()).map(|(_, recovered)| recovered)
 }
 
-fn first_needed_log(recovered: &Recovered) -> FileNumber {
-    recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default()
-}
-
 /// A writer beside us may have removed files between our look at MANIFEST and at them: only what MANIFEST still names
 /// is damaged.
 fn forget_what_moved(dir: &Path, options: &Options, report: &mut VerifyReport) {
@@ -196,7 +192,7 @@ fn forget_what_moved(dir: &Path, options: &Options, report: &mut VerifyReport) {
         let name = path.and_then(Path::file_name).and_then(|name| name.to_str());
         match name.and_then(file_name::parse) {
             Some((FileKind::Table, number)) => now.families.iter().any(|family| family.version.contains(number)),
-            Some((FileKind::Wal, number)) => number >= first_needed_log(&now),
+            Some((FileKind::Wal, number)) => number >= now.first_needed_log(),
             _ => true,
         }
     });
@@ -231,8 +227,7 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
     if suspects.is_empty() {
         return Ok(Vec::new());
     }
-    let listing = Listing::of(fs, dir)?;
-    let (logs, on_disk) = (needed_logs(&recovered, &listing.logs()), listing.tables());
+    let logs = needed_logs(&recovered, &Listing::of(fs, dir)?.logs());
     let targets = BTreeMap::new();
     let replayed = match replay(fs, dir, &logs, WalRecoveryMode::PointInTime, last_in_tables(&recovered), &targets) {
         // A writer removed a log: what was in it is in a table, and MANIFEST says so by now.
@@ -240,9 +235,12 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
         other => other?,
     };
     let mut damages = Vec::new();
+    if lost::logs_have_all(&recovered, &logs, &replayed) {
+        return Ok(damages);
+    }
     for number in suspects {
         let path = table_path(fs, dir, number)?;
-        match lost::lost_writes(fs, &path, number, &recovered, &replayed, &on_disk) {
+        match lost::lost_writes(fs, &path, number, &recovered, &replayed) {
             Ok(None) => {}
             Ok(Some(lost)) => {
                 let kind = if recovered.is_cut_off { CorruptionKind::Truncated } else { CorruptionKind::Missing };

@@ -4,7 +4,8 @@
 //! the table is the only copy. The same table is left by a crash between its sync and its edit, if its writes were in no
 //! log, or in a piece of one that did not survive. It is never removed, but moved into the directory [`LOST`].
 //!
-//! All other orphans are worthless, and the proof is one of these:
+//! All orphans are worthless if the logs have everything that tables do not ([`logs_have_all`]), which is so after all
+//! but strange crashes, and costs nothing to find out. Otherwise one is if there is one of these proofs:
 //! 1. The file has no footer: nobody finished it, so no edit ever named it, and its log is there.
 //! 2. MANIFEST named the table once: the edit that removed it is durable.
 //! 3. Its number is below its family's first needed log: a memtable that is not in a table yet has its log from there on,
@@ -14,13 +15,10 @@
 //!    everything in an unfinished compaction does; tables of memtables come in the order of their numbers. Zero is what a
 //!    compaction gives to old entries.
 //!
-//! If a table that MANIFEST names is not there, the last one proves nothing: the edit of a compaction may be lost, and what
-//! was in its inputs is in its outputs alone, with zero for a number.
-//!
 //! Anything that cannot be read to its end is kept: damage proves nothing. What was kept may still be worthless: a MANIFEST
 //! that a crash cut off before its first edit does not know what the one before it had named.
 //!
-//! No property says which sequence numbers a table holds, so that its entries are read; this happens after crashes only.
+//! No property says which sequence numbers a table holds, so that its entries are read.
 //!
 //! Source: the name of the directory is that of RocksDB's `RepairDB`.
 
@@ -41,7 +39,7 @@ use crate::table::properties::TableProperties;
 use crate::table::reader::{TableOpenContext, TableReadOptions, TableReader, properties_of};
 use crate::version::set::Recovered;
 
-use super::Replayed;
+use super::{DroppedLogPiece, Replayed};
 
 /// Bytes that a scan reads at once.
 const READ_AHEAD: usize = 1 << 20;
@@ -70,14 +68,23 @@ pub(crate) struct Lost {
     pub(crate) reason: String,
 }
 
+/// True if no orphan has anything of its own: the oldest log that MANIFEST needs is there, and all are whole but for the
+/// end of the last. Logs go in their order, and only after an edit that needs them no longer: so none has gone, and no
+/// such edit was lost. `logs` are those that are needed, ascending.
+///
+/// RocksDB does not always make a log with just the number that it says is needed; the orphans are looked at then.
+pub(crate) fn logs_have_all(recovered: &Recovered, logs: &[FileNumber], replayed: &Replayed) -> bool {
+    let is_end = |piece: &DroppedLogPiece| piece.is_cut_off && Some(&piece.log) == logs.last();
+    logs.first() == Some(&recovered.first_needed_log()) && replayed.report.dropped.iter().all(is_end)
+}
+
 /// True for an orphan whose number alone says that it is worthless.
 pub(crate) fn is_past(number: FileNumber, recovered: &Recovered) -> bool {
     let first_needed = recovered.families.iter().map(|family| family.log_number).min().unwrap_or_default();
     recovered.past.tables.contains(&number) || number < first_needed
 }
 
-/// Looks at the orphan `number`, which is at `path`: `None` if it is worthless. `on_disk` has all tables of the directory,
-/// ascending.
+/// Looks at the orphan `number`, which is at `path`: `None` if it is worthless.
 ///
 /// # Errors
 /// `Io`: the file system does not let us look.
@@ -87,21 +94,14 @@ pub(crate) fn lost_writes(
     number: FileNumber,
     recovered: &Recovered,
     replayed: &Replayed,
-    on_disk: &[FileNumber],
 ) -> Result<Option<Lost>> {
     if is_past(number, recovered) {
         return Ok(None);
     }
     let mut found = Unknown::default();
     let is_worthless = scan(fs, path, number, recovered, replayed, &mut found);
-    let mut named = recovered.families.iter().flat_map(|family| family.version.files());
-    let missing = named.find(|(_, file)| on_disk.binary_search(&file.number()).is_err());
     let reason = match (is_worthless, found.sequences()) {
-        (Ok(true), _) => return Ok(None),
-        (Ok(false), _) if let Some((_, file)) = missing => {
-            format!("table {} is not there, and what was in it may be here", file.number())
-        }
-        (Ok(false), None) => return Ok(None),
+        (Ok(true), _) | (Ok(false), None) => return Ok(None),
         (Ok(false), Some(sequences)) if found.is_ingested => {
             debug_assert_eq!(*sequences.end(), SequenceNumber::ZERO);
             "an ingested table that MANIFEST does not know of".to_owned()

@@ -99,9 +99,17 @@ impl TableCache {
         }
     }
 
-    /// Fails if `file` uses something that this version cannot read. Any other failure is for its readers to meet.
-    pub(crate) fn refuse_unknown(&self, file: &TableFile, order: &KeyOrder) -> Result<()> {
-        match self.read(file, order) {
+    /// Fails if `file` is not there, has not the size that MANIFEST says, or uses something that this version cannot read.
+    /// Any other failure is for its readers to meet.
+    pub(crate) fn refuse_unusable(&self, file: &TableFile, order: &KeyOrder) -> Result<()> {
+        let (handle, path) = self.open_file(file)?;
+        let (size, stated) = (handle.size()?, file.meta.size);
+        if size != stated {
+            let kind = if size < stated { CorruptionKind::Truncated } else { CorruptionKind::Misplaced };
+            let detail = format!("the file has {size} bytes, MANIFEST says {stated}");
+            return Err(Error::corrupt(kind, detail).in_file(&path, None));
+        }
+        match self.read_from(handle, path, file, order) {
             Err(error) if error.kind() == ErrorKind::NotSupported => Err(error),
             _ => Ok(()),
         }
@@ -144,6 +152,16 @@ impl TableCache {
 
     fn read(&self, file: &TableFile, order: &KeyOrder) -> Result<Arc<TableReader>> {
         let (handle, path) = self.open_file(file)?;
+        self.read_from(handle, path, file, order)
+    }
+
+    fn read_from(
+        &self,
+        handle: Arc<dyn RandomAccessFile>,
+        path: PathBuf,
+        file: &TableFile,
+        order: &KeyOrder,
+    ) -> Result<Arc<TableReader>> {
         let context = TableOpenContext {
             path,
             order: order.clone(),

@@ -81,6 +81,14 @@ pub(crate) struct Recovered {
     pub(crate) past: Past,
 }
 
+impl Recovered {
+    /// The oldest log that may hold what is in no table.
+    pub(crate) fn first_needed_log(&self) -> FileNumber {
+        let of_families = self.families.iter().map(|family| family.log_number).min();
+        of_families.unwrap_or_default().max(self.min_log_to_keep)
+    }
+}
+
 /// What MANIFEST says of files that are in no version any more.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Past {
