@@ -1,7 +1,10 @@
 //! What tests, examples and benchmarks of FirnDB share. Not published; the file system that loses power is
 //! `firndb::MemoryFs`, since users want to test with it too.
 
+pub mod rocksdb;
+
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use firndb::{BackgroundMode, Db, ManualClock, MemoryFs, Options, Result};
@@ -32,10 +35,33 @@ impl Random {
         self.0.u64(..limit.max(1))
     }
 
+    /// One of these.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.0.usize(..choices.len())]
+    }
+
     /// Bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         std::iter::repeat_with(|| self.0.u8(..)).take(len).collect()
     }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+    }
+    text
+}
+
+/// The bytes that hex of either case stands for.
+///
+/// # Panics
+/// If it is not hex.
+pub fn unhex(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16).expect("a hex digit") as u8;
+    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 /// A number from the environment: `FIRN_SEED`, `FIRN_OPS` and their like, which CONTRIBUTING.md lists.
@@ -92,6 +118,7 @@ mod tests {
         let fs = MemoryFs::new();
         let db = Db::open_with("/db", small_options(&fs)).expect("opens");
         let (mut random, mut again) = (Random::new(3), Random::new(3));
+        assert_eq!(unhex(&hex(&[0, 0xab, 0xff])), [0, 0xab, 0xff]);
         for _ in 0..100 {
             let key = decimal_key(random.below(50));
             assert_eq!(key, decimal_key(again.below(50)));

@@ -23,11 +23,6 @@ impl Random {
     }
 }
 
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What the issue says of escaped text, written a second time.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
     let mut out = String::new();

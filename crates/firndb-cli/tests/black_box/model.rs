@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::harness::{Random, escaped, hex};
+use firndb_testkit::hex;
+
+use super::harness::{Random, escaped};
 use super::{Place, command, firn};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -1,17 +1,17 @@
 //! RocksDB's tools read what `firn` wrote.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::harness::{Random, hex};
+use firndb_testkit::hex;
+use firndb_testkit::rocksdb::{check_consistency, ldb, verify_tables};
+
+use super::harness::Random;
 use super::{Place, files, firn};
 
-/// Runs one of RocksDB's tools; its stdout.
-fn tool(name: &str, arguments: &[String]) -> String {
-    let output = Command::new(name).args(arguments).output().expect("it is installed");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{name} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
+/// What `ldb` of 7.8.3 says when it works at the directory.
+fn say(db: &Path, arguments: &[&str]) -> String {
+    ldb(Command::new("ldb"), db, arguments, "").expect("ldb does it")
 }
 
 impl Place {
@@ -28,20 +28,18 @@ impl Place {
     /// RocksDB reads every family as we do, finds its files consistent, and its tables whole.
     fn is_read_by_rocksdb(&self, label: &str, families: &[&str]) {
         let copy = self.copy(label);
-        let db = format!("--db={}", copy.display());
-        assert!(tool("ldb", &[db.clone(), "checkconsistency".to_owned()]).contains("OK"), "{label}");
+        check_consistency(Command::new("ldb"), &copy).unwrap_or_else(|error| panic!("{label}: {error}"));
         for family in families {
             let ours = self.run("scan", &["--hex", "--cf", family]).text();
-            let arguments = [&db, "scan", "--hex", &format!("--column_family={family}")].map(str::to_owned);
-            let theirs: String = tool("ldb", &arguments)
+            let theirs: String = say(&copy, &["scan", "--hex", &format!("--column_family={family}")])
                 .lines()
                 .map(|line| line.replace(" : ", "\t").replace("0x", "").to_lowercase() + "\n")
                 .collect();
             assert_eq!(ours, theirs, "{label}, {family}");
         }
-        for table in self.files(".sst") {
-            let text = tool("sst_dump", &[format!("--file={}", table.display()), "--command=verify".to_owned()]);
-            assert!(text.contains("The file is ok"), "{label}: {text}");
+        let tables = self.files(".sst");
+        if !tables.is_empty() {
+            assert_eq!(verify_tables(&self.db()), Ok(tables.len()), "{label}");
         }
         // What RocksDB left of its copy is ours to read again.
         for family in families {
@@ -129,22 +127,17 @@ fn oracle_what_a_killed_load_acknowledged_is_there_for_rocksdb_too() {
 fn oracle_what_ldb_writes_firn_reads_and_what_is_not_ours_is_refused_with_5() {
     let place = Place::new();
     let db = place.db();
-    let db_argument = format!("--db={}", db.display());
-    let ldb = |arguments: &[&str]| {
-        let all = [&[db_argument.as_str()], arguments].concat();
-        tool("ldb", &all.into_iter().map(str::to_owned).collect::<Vec<_>>())
-    };
-    ldb(&["--create_if_missing", "put", "a", "1"]);
-    ldb(&["put", "b", "2"]);
-    ldb(&["delete", "a"]);
+    say(&db, &["--create_if_missing", "put", "a", "1"]);
+    say(&db, &["put", "b", "2"]);
+    say(&db, &["delete", "a"]);
     place.run("scan", &[]).prints("b\t2\n");
     place.run("put", &["c", "3"]).is_silent();
-    assert_eq!(ldb(&["scan"]), "b : 2\nc : 3\n");
+    assert_eq!(say(&db, &["scan"]), "b : 2\nc : 3\n");
     place.run("compact", &[]).is_silent();
     assert_eq!(place.run("verify", &[]).code, 0);
-    ldb(&["deleterange", "a", "c"]);
+    say(&db, &["deleterange", "a", "c"]);
     for (verb, arguments) in [("scan", &[][..]), ("count", &[]), ("put", &["k", "v"]), ("flush", &[])] {
         place.run(verb, arguments).fails(5, "range");
     }
-    assert_eq!(ldb(&["scan"]), "c : 3\n", "and nothing was changed");
+    assert_eq!(say(&db, &["scan"]), "c : 3\n", "and nothing was changed");
 }

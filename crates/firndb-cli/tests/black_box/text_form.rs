@@ -1,7 +1,9 @@
 //! The text form: what stands for itself, what is escaped, and what `load` takes back.
 
 use super::Place;
-use super::harness::{Random, escaped, hex};
+use firndb_testkit::hex;
+
+use super::harness::{Random, escaped};
 
 /// Every byte, characters at the borders of what is escaped, and text that is no UTF-8.
 fn specimens() -> Vec<Vec<u8>> {

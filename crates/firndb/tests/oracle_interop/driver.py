@@ -1,140 +1,113 @@
-"""Drives a real RocksDB for oracle_interop: LIBRARY DIR NAME=VALUE..., commands on stdin, what a dump says on stdout.
+"""Does in a real RocksDB what a script says, and prints what the database then holds.
 
-Commands are lines of words between tabs; keys and values in hex: put F K V, delete F K, flush F, compact F, create F,
-drop F, dump, leave (the process ends without closing: what is in memory is in the log only).
+driver.py 7.8|9.8|11.1 DIR < script; with a third argument, a line is done as soon as it comes; or driver.py ldb ARGUMENT...
+for the `ldb` of 11.1.
+
+Scripts have a word a line; bytes are in hex, and `-` for none:
+
+  open STRING          options in RocksDB's own form, `a=b;c=d`; the packages understand some of them
+  options NAMES        the OPTIONS file that is there must be good, and name these families, between tabs
+  family F, drop F
+  put F K V, delete F K, single F K, range F A B, merge F K V, entity F K V
+  batch N              the next N operations are one batch
+  flush F, compact F, sync
+  prepare K V          of a two-phase transaction that nobody commits; rollback ends it
+  absent F K           K must not be there
+  dump                 every family forwards; what is read backwards and by key must agree
+  ticker NAME          prints a statistic, if `statistics=true` is an option
+  say WORD             prints it
+  close, exit          the end; exit leaves everything that was not flushed in the log
 """
 
 import os
 import sys
 
-library, path = sys.argv[1], sys.argv[2]
-options = dict(word.split("=") for word in sys.argv[3:])
+# The directory of the sources stays as it is.
+sys.dont_write_bytecode = True
+
+OPERANDS = {"put": 2, "delete": 1, "single": 1, "range": 2, "merge": 2, "entity": 2}
 
 
-class Nine:
-    """RocksDB 9.8, by rocksdict."""
-
-    def __init__(self):
-        import rocksdict
-
-        self.r = rocksdict
-        names = [n for n in rocksdict.Rdict.list_cf(path, self.options())] if os.path.exists(path + "/CURRENT") else []
-        self.db = rocksdict.Rdict(path, self.options(), column_families={n: self.options() for n in names} or None)
-        self.families = {n: self.db.get_column_family(n) for n in names if n != "default"}
-        self.families["default"] = self.db
-
-    def options(self):
-        r = self.r
-        o = r.Options(raw_mode=True)
-        o.create_if_missing(True)
-        o.set_compression_type(getattr(r.DBCompressionType, options.get("codec", "none"))())
-        o.set_write_buffer_size(int(options.get("buffer", 1 << 16)))
-        o.set_target_file_size_base(1 << 14)
-        o.set_max_bytes_for_level_base(1 << 16)
-        o.set_level_zero_file_num_compaction_trigger(3)
-        if "dictionary" in options:
-            o.set_compression_options(-14, 32767, 0, int(options["dictionary"]))
-        if "blobs" in options:
-            o.set_enable_blob_files(True)
-            o.set_min_blob_size(int(options["blobs"]))
-        b = r.BlockBasedOptions()
-        b.set_format_version(int(options.get("format", 5)))
-        b.set_block_size(int(options.get("block", 4096)))
-        if "bloom" in options:
-            b.set_bloom_filter(float(options["bloom"]), False)
-        if options.get("index") == "two_level":
-            b.set_index_type(r.BlockBasedIndexType.two_level_index_search())
-        o.set_block_based_table_factory(b)
-        return o
-
-    def put(self, f, k, v):
-        self.families[f][k] = v
-
-    def delete(self, f, k):
-        self.families[f].delete(k)
-
-    def flush(self, f):
-        self.families[f].flush()
-
-    def compact(self, f):
-        self.families[f].compact_range(None, None)
-
-    def create(self, f):
-        self.families[f] = self.db.create_column_family(f, self.options())
-
-    def drop(self, f):
-        del self.families[f]
-        self.db.drop_column_family(f)
-
-    def delete_range(self, f, a, b):
-        self.families[f].delete_range(a, b)
-
-    def entity(self, f, k, v):
-        self.families[f].put_entity(k, [b"a", b"b"], [v, v])
-
-    def dump(self):
-        return {f: d.items() for f, d in self.families.items()}
-
-    def get(self, f, k):
-        return self.families[f][k]
-
-    def close(self):
-        for f, d in self.families.items():
-            if f != "default":
-                d.close()
-        self.db.close()
-
-
-class Eleven:
-    """RocksDB 11.1, by amulet-rocksdb: one family, zstd or nothing."""
-
-    def __init__(self):
-        import rocksdb
-
-        o = rocksdb.Options()
-        o.create_if_missing = True
-        codec = {"none": "NoCompression", "zstd": "ZstdCompression"}[options.get("codec", "none")]
-        o.compression_type = getattr(rocksdb.CompressionType, codec)
-        self.db = rocksdb.RocksDB(path, options=o)
-
-    def put(self, f, k, v):
-        self.db.put(k, v)
-
-    def delete(self, f, k):
-        self.db.delete(k)
-
-    def flush(self, f):
-        # It has no flush, but opening flushes what it finds in the log.
-        self.db.close()
-        self.__init__()
-
-    def compact(self, f):
-        self.db.compact()
-
-    def dump(self):
-        return {"default": self.db.items()}
-
-    def get(self, f, k):
-        return self.db.get(k)
-
-    def close(self):
-        self.db.close()
-
-
-db = {"9.8": Nine, "11.1": Eleven}[library]()
-for line in sys.stdin:
-    verb, *words = line.rstrip("\n").split("\t")
-    family = words[0] if words else None
-    data = [bytes.fromhex(word) for word in words[1:]]
-    if verb == "dump":
-        for name, entries in sorted(db.dump().items()):
-            print("family\t" + name)
-            for k, v in entries:
-                assert db.get(name, k) == v, (name, k)
-                print("%s\t%s\t%s" % (name, k.hex(), v.hex()))
-    elif verb == "leave":
-        sys.stdout.flush()
-        os._exit(0)
+def connect(release, path):
+    if release == "7.8":
+        from rocksdb_7 import Seven as store
+    elif release == "9.8":
+        from rocksdb_9 import Nine as store
     else:
-        getattr(db, verb)(family, *data)
-db.close()
+        from rocksdb_11 import Eleven as store
+    return store(path)
+
+
+def unhex(word):
+    return b"" if word == "-" else bytes.fromhex(word)
+
+
+def operation(line):
+    """There are families with spaces in their names."""
+    word, rest = line.split(" ", 1)
+    family, *data = rest.rsplit(" ", OPERANDS[word])
+    return (word, family, *map(unhex, data))
+
+
+def dump(store):
+    for name in store.names():
+        print("family " + name)
+        forwards = list(store.items(name, False))
+        if list(store.items(name, True)) != forwards[::-1]:
+            raise Exception("%s: backwards is not forwards" % name)
+        for key, value in forwards:
+            if store.get(name, key) != value:
+                raise Exception("%s: get of %s differs from the iterator" % (name, key.hex()))
+            print(key.hex() or "-", value.hex() or "-")
+
+
+def check_options(store, names):
+    # RocksDB need not have written one since: the file may be what another engine wrote.
+    found = store.load_latest()
+    if found != sorted(name.encode() for name in names):
+        raise Exception("the OPTIONS file names %s" % found)
+
+
+def check_absent(store, family, key):
+    if store.get(family, unhex(key)) is not None:
+        raise Exception("%s: %s is there" % (family, key))
+
+
+def main():
+    if sys.argv[1] == "ldb":
+        from rocksdb_11 import ldb
+
+        sys.exit(ldb(sys.argv[1:]))
+    store = connect(*sys.argv[1:3])
+    # All at once, because whoever writes a script reads nothing before its end.
+    lines = (line.rstrip("\n") for line in (sys.stdin if len(sys.argv) > 3 else sys.stdin.readlines()))
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        if word == "batch":
+            store.batch([operation(next(lines)) for _ in range(int(rest))])
+        elif word == "dump":
+            dump(store)
+        elif word == "options":
+            check_options(store, rest.split("\t"))
+        elif word == "absent":
+            check_absent(store, *rest.rsplit(" ", 1))
+        elif word == "ticker":
+            print(store.ticker(rest))
+        elif word == "say":
+            print(rest, flush=True)
+        elif word == "prepare":
+            store.prepare(*map(unhex, rest.split(" ")))
+        elif word in ("open", "family", "drop", "flush", "compact"):
+            getattr(store, word)(rest)
+        elif word in ("sync", "rollback", "close"):
+            getattr(store, word)()
+        elif word == "exit":
+            break
+        else:
+            store.batch([operation(line)])
+    # Nothing is closed, and whatever the packages do at the end of the interpreter is none of ours.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+main()

@@ -1,65 +1,113 @@
-//! One directory, two engines in turns: FirnDB and a real RocksDB (7.8.3, 9.8.4 and 11.1.2), each of which reads back
-//! every key and value that the other left, in tables of every codec, on several levels and in unflushed logs.
+//! Databases that real RocksDBs (7.8.3, 9.8.4 and 11.1.2) and this engine write in turns: every key and value is compared
+//! after every turn, on both sides, and RocksDB's own tools check what lies on the disk.
 //!
-//! `FIRN_SEED` and `FIRN_OPS` (steps of a turn) choose the run; a failure says its seed. Needs what `cargo xtask oracles`
-//! installs, with `FIRNDB_PYTHON` naming its interpreter.
+//! `FIRN_SEED` chooses the run and `FIRN_OPS` how much each turn writes; a failure says its seed. Needs what
+//! `cargo xtask oracles` installs, with `FIRNDB_PYTHON` naming its interpreter.
 
-mod ldb;
+mod damage;
+mod filters;
+mod firn;
+mod forms;
+mod live;
+mod lost;
+mod model;
+mod options;
+mod others;
 mod refused;
-mod sides;
+mod relay;
+mod rocks;
+mod tools;
 
-use std::path::Path;
+use crate::relay::{Codec, End, LZ4, LZ4HC, NONE, Relay, SNAPPY, Seen, ZLIB, ZSTD};
+use crate::rocks::{Release, compare_with_ldb};
 
-use firndb_testkit::{Map, Random, State, from_environment};
-
-use sides::{Form, Side, Step, assert_same, read_firndb, run_firndb, run_rocksdb, turn};
-
-/// Does a turn, and has both sides read everything: what FirnDB found, and what RocksDB found.
-fn take_turn(version: &str, side: Side, dir: &Path, form: Form, steps: &[Step], keeps_log: bool) -> (State, State) {
-    match side {
-        Side::FirnDb => run_firndb(dir, form, steps, keeps_log).expect("FirnDB does its turn"),
-        Side::RocksDb => drop(run_rocksdb(version, dir, form, steps, keeps_log)),
+fn codecs(release: Release) -> &'static [Codec] {
+    match release {
+        Release::Seven => &[NONE, SNAPPY, ZLIB, LZ4, LZ4HC, ZSTD],
+        // The package has no zlib: it stores such blocks raw.
+        Release::Nine => &[NONE, SNAPPY, LZ4, LZ4HC, ZSTD],
+        Release::Eleven => &[NONE, ZSTD],
     }
-    // RocksDB reads what FirnDB left before anybody else opens the directory, log and all.
-    let theirs = run_rocksdb(version, dir, form, &[], true);
-    (read_firndb(dir, form), theirs)
 }
 
-fn play(version: &'static str, codecs: &[&'static str], has_families: bool) {
-    let seed = from_environment("FIRN_SEED").unwrap_or(20_261_123);
-    let steps_each = from_environment("FIRN_OPS").unwrap_or(1200);
-    for (number, codec) in codecs.iter().enumerate() {
-        let mut random = Random::new(seed + number as u64);
-        let form =
-            Form { codec, block: [512, 4096, 16384][number % 3], bloom: [Some(10.0), None, Some(6.5)][number % 3] };
-        let temporary = tempfile::tempdir().expect("a directory");
-        let dir = temporary.path().join("db");
-        let mut state = State::from([("default".to_owned(), Map::new())]);
-        for round in 0..6 {
-            let side = [Side::FirnDb, Side::RocksDb][(number + round) % 2];
-            let steps = turn(&mut random, &mut state, steps_each, has_families);
-            let keeps_log = random.below(2) == 0;
-            let place = format!("seed {seed}, {codec}, turn {round} of {side:?}, log kept: {keeps_log}");
-            let (ours, theirs) = take_turn(version, side, &dir, form, &steps, keeps_log);
-            assert_same(&ours, &state, &format!("{place}: FirnDB reads"));
-            assert_same(&theirs, &state, &format!("{place}: RocksDB reads"));
-            // 7.8 cannot read what 11.1 writes by default.
-            if version == "9.8" {
-                ldb::check(&dir);
-            }
+fn in_turns(release: Release, rocks_first: bool) {
+    let temp = tempfile::tempdir().expect("a directory");
+    let mut seen = Seen::default();
+    for codec in codecs(release) {
+        let name = format!("{}-{rocks_first}", codec.theirs);
+        let mut relay = Relay::new(&name, temp.path(), release.knows_families(), *codec, &mut seen);
+        let (bloom, block_size) =
+            (relay.random.one_of(&[None, Some(10), Some(6)]), relay.random.one_of(&[256, 1024, 4096, 16384]));
+        let options = release.options(codec.theirs, bloom, block_size, "");
+        if rocks_first {
+            relay.rocks(release, &options, End::LeaveLog);
+        }
+        relay.firn(*codec, End::Close);
+        relay.rocks(release, &options, End::LeaveLog);
+        relay.firn(*codec, End::LeaveLog);
+        relay.rocks(release, &options, End::Close);
+    }
+    println!("{release:?}: {seen:?}");
+    let count = codecs(release).len();
+    seen.require("dumps of RocksDB compared", 2 * count);
+    seen.require("logs left behind", 2 * count);
+    seen.require("several levels", 1);
+    seen.require("tables verified by sst_dump", 2 * count);
+    if release == Release::Eleven {
+        seen.require("tables of format_version 7", count);
+    }
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_databases_that_rocksdb_7_8_began_go_from_hand_to_hand_whole() {
+    in_turns(Release::Seven, true);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_databases_that_rocksdb_9_8_began_go_from_hand_to_hand_whole() {
+    in_turns(Release::Nine, true);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_databases_that_rocksdb_11_1_began_go_from_hand_to_hand_whole() {
+    in_turns(Release::Eleven, true);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_new_databases_are_read_and_extended_by_rocksdb_7_8() {
+    in_turns(Release::Seven, false);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_new_databases_are_read_and_extended_by_rocksdb_9_8() {
+    in_turns(Release::Nine, false);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_new_databases_are_read_and_extended_by_rocksdb_11_1() {
+    in_turns(Release::Eleven, false);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_one_database_goes_through_all_releases_and_back() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let mut seen = Seen::default();
+    let mut relay = Relay::new("all", temp.path(), true, ZSTD, &mut seen);
+    for codec in [NONE, ZSTD] {
+        for release in [Release::Seven, Release::Nine] {
+            relay.firn(codec, End::LeaveLog);
+            let options = release.options(codec.theirs, Some(10), 1024, "");
+            relay.rocks(release, &options, End::LeaveLog);
+            compare_with_ldb("all", Release::Seven, &relay.dir, &relay.model);
+            compare_with_ldb("all", Release::Eleven, &relay.dir, &relay.model);
         }
     }
-}
-
-#[test]
-#[ignore = "needs RocksDB 9.8.4 (cargo xtask oracles)"]
-fn oracle_firndb_and_rocksdb_9_take_turns_with_families_and_every_codec() {
-    // The package was built without zlib.
-    play("9.8", &["none", "snappy", "lz4", "lz4hc", "zstd"], true);
-}
-
-#[test]
-#[ignore = "needs RocksDB 11.1.2 (cargo xtask oracles)"]
-fn oracle_firndb_and_rocksdb_11_take_turns() {
-    play("11.1", &["none", "zstd", "zstd"], false);
+    seen.require("logs left behind", 6);
 }

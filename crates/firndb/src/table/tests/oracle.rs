@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use firndb_testkit::{hex, rocksdb, unhex};
+
 use super::*;
 use crate::fs::PosixFs;
 
@@ -92,13 +94,8 @@ for name, codec in (('none7', rocksdb.CompressionType.NoCompression), ('zstd7', 
 /// `dir/NAME/` with overwritten and deleted keys and `NAME.expected`.
 fn with_option(dir: &Path, name: &str, option: &str, value: &str) {
     let db = dir.join(name);
-    let ldb = |arguments: &[&str], input: &[u8]| {
-        let lines = dir.join("lines");
-        PosixFs.write_atomically(&lines, &dir.join("t"), input).expect("written");
-        let script = "db=$1; lines=$2; shift 2; ldb --db=\"$db\" \"$@\" < \"$lines\"";
-        run(Command::new("sh").args(["-c", script, "sh"]).args([&db, &lines]).args(arguments))
-    };
-    ldb(&["--create_if_missing", "put", "first", "1"], b"");
+    let ldb = |arguments: &[&str], input: &str| ldb(&db, arguments, input);
+    ldb(&["--create_if_missing", "put", "first", "1"], "");
     let options = PosixFs.list(&db).expect("a database").into_iter().map(|entry| entry.name);
     let options = db.join(options.filter(|name| name.starts_with("OPTIONS-")).max().expect("an OPTIONS file"));
     let text = String::from_utf8(PosixFs.read_whole(&options, 1 << 20).expect("there")).expect("text");
@@ -113,12 +110,12 @@ fn with_option(dir: &Path, name: &str, option: &str, value: &str) {
     let key = |i: u32| format!("key{i:05}");
     let rows: String =
         (0..400).map(|i| format!("{} ==> {}\n", key(i), format!("v{i}").repeat(i as usize % 9 + 1))).collect();
-    ldb(&["--try_load_options", "load"], rows.as_bytes());
-    ldb(&["--try_load_options", "put", &key(7), "new"], b"");
-    ldb(&["--try_load_options", "delete", &key(8)], b"");
-    ldb(&["--try_load_options", "compact"], b"");
-    let hex = |bytes: &str| bytes.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let scan = ldb(&["scan"], b"");
+    ldb(&["--try_load_options", "load"], &rows);
+    ldb(&["--try_load_options", "put", &key(7), "new"], "");
+    ldb(&["--try_load_options", "delete", &key(8)], "");
+    ldb(&["--try_load_options", "compact"], "");
+    let hex = |text: &str| hex(text.as_bytes());
+    let scan = ldb(&["scan"], "");
     let expected: String =
         scan.lines().filter_map(|l| l.split_once(" : ")).map(|(k, v)| format!("{} {}\n", hex(k), hex(v))).collect();
     PosixFs
@@ -133,21 +130,12 @@ for name in ('snappy', 'lz4', 'zstd'):
     d = r.Rdict(sys.argv[1] + '/' + name, o); d[b'zeros'] = bytes(8 << 20); d.flush(); d.close()
 ";
 
-fn run(command: &mut Command) -> String {
-    let output = command.output().expect("the program starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+fn ldb(db: &Path, arguments: &[&str], input: &str) -> String {
+    rocksdb::ldb(Command::new("ldb"), db, arguments, input).expect("ldb does it")
 }
 
-fn python(program: &str, dir: &Path) -> String {
-    let python = std::env::var("FIRNDB_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    run(Command::new(python).args(["-c", program]).arg(dir))
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| (byte as char).to_digit(16).expect("a hex digit") as u8;
-    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+fn python(program: &str, dir: &Path) {
+    rocksdb::run_python(program, dir).expect("the packages do it");
 }
 
 /// The directories below `dir` that end in a database, by name.
@@ -292,14 +280,12 @@ fn oracle_blocks_of_zeros_are_read_however_small_they_became() {
 fn oracle_a_sequence_number_that_7_8_wrote_into_the_file_must_be_that_of_the_manifest() {
     let temp = tempfile::tempdir().expect("a directory");
     let (db, external) = (temp.path().join("db"), temp.path().join("external.sst"));
-    let ldb = |arguments: &[&str]| run(Command::new("ldb").arg(format!("--db={}", db.display())).args(arguments));
     for i in 0..5 {
-        ldb(&["--create_if_missing", "put", "a", &format!("{i}")]);
+        ldb(&db, &["--create_if_missing", "put", "a", &format!("{i}")], "");
     }
-    let lines = temp.path().join("lines");
-    PosixFs.write_atomically(&lines, &temp.path().join("t"), b"a ==> ingested\nb ==> too\n").expect("written");
-    let script = "ldb --db=\"$0\" write_extern_sst \"$1\" < \"$2\" && ldb --db=\"$0\" ingest_extern_sst \"$1\" --write_global_seqno";
-    run(Command::new("sh").args(["-c", script]).args([&db, &external, &lines]));
+    let external = external.to_str().expect("text");
+    ldb(&db, &["write_extern_sst", external], "a ==> ingested\nb ==> too\n");
+    ldb(&db, &["ingest_extern_sst", external, "--write_global_seqno"], "");
     let opened: Vec<(PathBuf, u64, Arc<TableReader>)> = tables(&db)
         .into_iter()
         .flat_map(|file| (1..30).map(move |sequence| (file.clone(), sequence)))

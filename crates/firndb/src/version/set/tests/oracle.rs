@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use firndb_testkit::rocksdb;
+
 use super::super::*;
 use crate::clock::SystemClock;
 use crate::format::key::internal_key;
@@ -48,16 +50,12 @@ fn config(dir: &Path) -> VersionSetConfig {
     }
 }
 
-fn run(command: &mut Command) -> String {
-    let output = command.output().expect("the program starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
+fn ldb(db: &Path, arguments: &[&str]) -> String {
+    rocksdb::ldb(Command::new("ldb"), db, arguments, "").expect("ldb does it")
 }
 
 fn python(program: &str, dir: &Path) -> String {
-    let python = std::env::var("FIRNDB_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    run(Command::new(python).args(["-c", program]).arg(dir))
+    rocksdb::run_python(program, dir).expect("the packages do it")
 }
 
 /// Family, level, number and size of a file; level -1 is the family's log number.
@@ -65,7 +63,8 @@ type Row = (String, i64, u64, u64);
 
 /// What `ldb manifest_dump` prints.
 fn rows_of_ldb(manifest: &Path) -> (BTreeSet<Row>, String) {
-    let text = run(Command::new("ldb").arg("manifest_dump").arg(format!("--path={}", manifest.display())));
+    let path = format!("--path={}", manifest.display());
+    let text = rocksdb::run(Command::new("ldb").args(["manifest_dump", &path]), "").expect("ldb reads it");
     let mut rows = BTreeSet::new();
     let (mut family, mut level) = (String::new(), 0);
     for line in text.lines() {
@@ -120,9 +119,9 @@ fn oracle_manifests_of_three_ages_of_rocksdb_read_as_ldb_reads_them() {
     let old = temp.path().join("7.8");
     for round in 0..4 {
         let key = format!("k{round}");
-        run(Command::new("ldb").arg(format!("--db={}", old.display())).args(["--create_if_missing", "put", &key, "v"]));
+        ldb(&old, &["--create_if_missing", "put", &key, "v"]);
     }
-    run(Command::new("ldb").arg(format!("--db={}", old.display())).args(["create_column_family", "two"]));
+    ldb(&old, &["create_column_family", "two"]);
     compare(&old, 2);
     let nine = temp.path().join("9.8");
     python(ROCKSDICT, &nine);
@@ -131,7 +130,7 @@ fn oracle_manifests_of_three_ages_of_rocksdb_read_as_ldb_reads_them() {
     python(AMULET, &eleven);
     compare(&eleven, 1);
     // The databases still open where they came from, on our MANIFEST.
-    let scan = run(Command::new("ldb").arg(format!("--db={}", old.display())).arg("scan"));
+    let scan = ldb(&old, &["scan"]);
     assert_eq!(scan.lines().filter(|line| line.starts_with('k')).count(), 4, "{scan}");
     let read = "import sys, rocksdb\nd = rocksdb.RocksDB(sys.argv[1])\nprint(d.get(b'007').decode())\nd.close()";
     assert_eq!(python(read, &eleven).trim(), "vvvv");
@@ -151,7 +150,7 @@ fn oracle_a_new_database_opens_in_rocksdb() {
         drop(set);
         match program {
             Some(program) => python(program, &dir),
-            None => run(Command::new("ldb").arg(format!("--db={}", dir.display())).args(["put", "k", "v"])),
+            None => ldb(&dir, &["put", "k", "v"]),
         };
         let (set, _) = VersionSet::recover(config(&dir), true, &|_| None).expect("their MANIFEST");
         assert_eq!(set.db_id(), ours.0);

@@ -1,11 +1,13 @@
 //! The engine's own side: opened, compared in every way, and extended.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use firndb::{BlockCache, ColumnFamily, Compression, Db, Options, WriteBatch, verify_directory};
+use firndb_testkit::Random;
 
-use crate::model::{Model, Op, Random, assert_same};
-use crate::rocks::files;
+use crate::model::{Model, Op, assert_same};
+use crate::rocks::{files, word};
 
 /// Small buffers and files, and everything that may be chosen about tables at random.
 pub(crate) fn options(random: &mut Random, codec: Compression) -> Options {
@@ -41,6 +43,9 @@ fn compare_family(label: &str, family: &ColumnFamily, model: &Model) {
     for (key, value) in map {
         let found = family.get(key).expect("a key is readable");
         assert!(found.as_deref() == Some(&value[..]), "{label}: get of {key:02x?}");
+        let neighbour = [&key[..], &[0]].concat();
+        let found = family.get(&neighbour).expect("a key is readable");
+        assert!(found.as_deref() == map.get(&neighbour).map(|value| &value[..]), "{label}: get of {neighbour:02x?}");
     }
     let keys: Vec<_> = map.keys().collect();
     for ((key, value), found) in map.iter().zip(family.multi_get(&keys)) {
@@ -116,4 +121,20 @@ pub(crate) fn levels(db: &Db) -> usize {
     let families = db.stats().families;
     let count = |family: &firndb::FamilyStats| family.levels.iter().filter(|level| level.files > 0).count();
     families.iter().map(count).max().unwrap_or_default()
+}
+
+/// Every family in its own order, as a driver of RocksDB dumps it.
+pub(crate) fn dump_of(db: &Db) -> String {
+    let mut families = db.column_families();
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    let mut text = String::new();
+    for family in families {
+        writeln!(text, "family {}", family.name()).expect("a string");
+        for entry in family.iter().expect("an iterator") {
+            let (key, value) = entry.expect("entries are readable");
+            assert_eq!(family.get(&key).expect("readable").as_deref(), Some(&value[..]), "get of {key:02x?}");
+            writeln!(text, "{} {}", word(&key), word(&value)).expect("a string");
+        }
+    }
+    text
 }

@@ -1,34 +1,8 @@
 //! What a database should hold, and random operations that either side can do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
-/// SplitMix64.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    pub(crate) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-}
-
-pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+use firndb_testkit::{Map, Random, State, hex};
 
 /// A put, or a deletion if there is no value.
 #[derive(Clone)]
@@ -51,12 +25,12 @@ pub(crate) enum Op {
 /// Every family's map as it is now, and keys that must not be there.
 #[derive(Clone)]
 pub(crate) struct Model {
-    pub(crate) families: BTreeMap<String, Map>,
+    pub(crate) families: State,
     gone: BTreeSet<(String, Vec<u8>)>,
 }
 
-/// Names that an OPTIONS file must escape, and that are not ASCII.
-pub(crate) const FAMILIES: [&str; 3] = ["second", "dritte#1:\\x", "четвёртая"];
+/// Names with a space, with what an OPTIONS file must escape, and that are not ASCII.
+pub(crate) const FAMILIES: [&str; 3] = ["second", "dritte #1:\\x", "четвёртая"];
 
 impl Model {
     pub(crate) fn new() -> Model {
@@ -139,7 +113,7 @@ impl Model {
 
 /// Few enough to be overwritten and deleted often; with the bytes and lengths that separators and prefixes stumble over.
 fn random_key(random: &mut Random) -> Vec<u8> {
-    let number = random.below(400);
+    let number = random.below(800);
     match random.below(10) {
         0 => vec![0xff; number as usize % 9],
         1 => vec![0x00; number as usize % 9],
@@ -157,22 +131,13 @@ fn random_value(random: &mut Random) -> Vec<u8> {
         11..20 => 1000 + random.below(4000),
         _ => random.below(200),
     };
-    let (start, is_dense) = (random.next(), random.below(3) == 0);
-    let mut noise = Random::new(start);
-    (0..length).map(|i| if is_dense { noise.next() as u8 } else { (start as u8).wrapping_add((i / 7) as u8) }).collect()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("a string takes everything");
+    match random.below(3) {
+        0 => random.bytes(length as usize),
+        _ => {
+            let start = random.any() as u8;
+            (0..length).map(|i| start.wrapping_add((i / 7) as u8)).collect()
+        }
     }
-    text
-}
-
-pub(crate) fn unhex(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| (byte as char).to_digit(16).expect("a hex digit") as u8;
-    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 /// Panics with the first difference, not with everything that does not differ.

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use firndb::{Db, ErrorKind, Options, verify_directory};
+use firndb_testkit::{Random, from_environment, hex};
 
-use crate::model::{Random, hex};
-use crate::number;
-use crate::others::{assert_same_dump, dump_of};
-use crate::rocks::{Live, Release, drive, try_drive};
+use crate::firn::dump_of;
+use crate::rocks::{Live, Release, assert_same_dump, drive, try_drive};
 
 const RELEASES: [Release; 3] = [Release::Seven, Release::Nine, Release::Eleven];
 
@@ -88,7 +87,7 @@ fn oracle_the_lock_keeps_us_and_rocksdb_apart_both_ways() {
 #[test]
 #[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
 fn oracle_what_a_killed_rocksdb_leaves_is_read_as_rocksdb_recovers_it() {
-    let seed = number("FIRN_SEED", 1);
+    let seed = from_environment("FIRN_SEED").unwrap_or(1);
     let mut random = Random::new(seed);
     let script: String = (0..20).flat_map(|round| [puts(round), "flush default\n".to_owned()]).collect();
     let options = "write_buffer_size=65536;level0_file_num_compaction_trigger=2;";

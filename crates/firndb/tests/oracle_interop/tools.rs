@@ -2,9 +2,12 @@
 
 use std::process::Command;
 
-use crate::model::{Change, FAMILIES, Op, hex};
-use crate::rocks::{Release, compare_with_ldb, files, ldb, run};
-use crate::{Codec, End, LZ4, LZ4HC, NONE, Relay, SNAPPY, Seen, ZLIB, ZSTD};
+use firndb_testkit::hex;
+use firndb_testkit::rocksdb::run;
+
+use crate::model::{Change, FAMILIES, Op};
+use crate::relay::{Codec, End, LZ4, LZ4HC, NONE, Relay, SNAPPY, Seen, ZLIB, ZSTD};
+use crate::rocks::{Release, compare_with_ldb, files, try_ldb};
 
 fn hexed(bytes: &[u8]) -> String {
     format!("0x{}", hex(bytes).to_uppercase())
@@ -14,7 +17,7 @@ fn hexed(bytes: &[u8]) -> String {
 fn write_with_ldb(relay: &mut Relay<'_>, release: Release, codec: &str) {
     let label = relay.label(&format!("ldb of RocksDB {release:?}"));
     let say = |arguments: &[&str], input: &str| {
-        ldb(release, &relay.dir, arguments, input).unwrap_or_else(|error| panic!("{label}: {error}"));
+        try_ldb(release, &relay.dir, arguments, input).unwrap_or_else(|error| panic!("{label}: {error}"));
     };
     let codec = format!("--compression_type={codec}");
     let missing = FAMILIES.into_iter().find(|name| !relay.model.families.contains_key(*name));
@@ -59,8 +62,9 @@ fn write_with_ldb(relay: &mut Relay<'_>, release: Release, codec: &str) {
 fn read_with_tools(relay: &mut Relay<'_>, release: Release) {
     let label = relay.label(&format!("ldb of RocksDB {release:?} reads"));
     compare_with_ldb(&label, release, &relay.dir, &relay.model);
-    let say =
-        |arguments: &[&str]| ldb(release, &relay.dir, arguments, "").unwrap_or_else(|error| panic!("{label}: {error}"));
+    let say = |arguments: &[&str]| {
+        try_ldb(release, &relay.dir, arguments, "").unwrap_or_else(|error| panic!("{label}: {error}"))
+    };
     for (name, map) in &relay.model.families {
         let family = format!("--column_family={name}");
         if let Some((key, value)) = map.iter().next_back() {
@@ -77,22 +81,19 @@ fn read_with_tools(relay: &mut Relay<'_>, release: Release) {
 fn by_hand(release: Release, codecs: &[(Codec, &str)]) {
     let temp = tempfile::tempdir().expect("a directory");
     let mut seen = Seen::default();
-    for (codec, name) in codecs {
-        for ldb_first in [true, false] {
-            let own = format!("ldb-{name}-{ldb_first}");
-            let mut relay = Relay::new(&own, temp.path(), true, *codec, &mut seen);
-            relay.ops_max = 100;
-            // Where it is not told a codec, `ldb` of 7.8 takes Snappy, whatever the database has.
-            relay.eleven_has_codec = release == Release::Eleven;
-            if ldb_first {
-                write_with_ldb(&mut relay, release, name);
-            }
-            relay.firn(*codec, End::LeaveLog);
-            read_with_tools(&mut relay, release);
+    for (index, (codec, name)) in codecs.iter().enumerate() {
+        let mut relay = Relay::new(&format!("ldb-{name}"), temp.path(), true, *codec, &mut seen);
+        relay.ops_max = 100;
+        // Where it is not told a codec, `ldb` of 7.8 takes Snappy, whatever the database has.
+        relay.eleven_has_codec = release == Release::Eleven;
+        if index % 2 == 0 {
             write_with_ldb(&mut relay, release, name);
-            relay.firn(*codec, End::Close);
-            read_with_tools(&mut relay, release);
         }
+        relay.firn(*codec, End::LeaveLog);
+        read_with_tools(&mut relay, release);
+        write_with_ldb(&mut relay, release, name);
+        relay.firn(*codec, End::Close);
+        read_with_tools(&mut relay, release);
     }
     println!("{release:?}: {seen:?}");
     seen.require("logs left behind", 2 * codecs.len());

@@ -1,6 +1,5 @@
 //! The real RocksDBs: what they are told, and what they say.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,10 +7,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use firndb::{Fs, PosixFs};
+use firndb_testkit::{Map, State, hex, rocksdb, unhex};
 
-use crate::model::{Map, Model, Op, assert_same, hex, unhex};
+use crate::model::{Model, Op, assert_same};
 
-const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle_relay/driver.py");
+const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle_interop/driver.py");
 
 /// A release of RocksDB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,27 +57,8 @@ impl Release {
     }
 }
 
-/// Runs a program to its end; its output, or everything it said.
-pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> {
-    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-    let written = child.stdin.take().expect("piped").write_all(input.as_bytes());
-    let output = child.wait_with_output().map_err(|error| format!("{command:?}: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    match output.status.success() && written.is_ok() {
-        true => Ok(text),
-        false => {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            let shown = |text: &str, from: usize| text.chars().skip(from).take(1500).collect::<String>();
-            let tail = |text: &str| shown(text, text.chars().count().saturating_sub(1500));
-            let command = shown(&format!("{command:?}"), 0);
-            Err(format!("{command}: {}: {}{}", output.status, tail(&text), tail(&errors)))
-        }
-    }
-}
-
-fn python() -> Command {
-    let mut command = Command::new(std::env::var("FIRNDB_PYTHON").unwrap_or_else(|_| "python3".to_owned()));
+fn driver() -> Command {
+    let mut command = rocksdb::python();
     command.arg(DRIVER);
     command
 }
@@ -89,7 +70,7 @@ pub(crate) fn drive(release: Release, dir: &Path, script: &str) -> String {
 
 /// The same, where it may fail.
 pub(crate) fn try_drive(release: Release, dir: &Path, script: &str) -> Result<String, String> {
-    run(python().arg(release.name()).arg(dir), script)
+    rocksdb::run(driver().arg(release.name()).arg(dir), script)
 }
 
 /// A RocksDB that is open, and does what it is told when it is told.
@@ -100,7 +81,7 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn start(release: Release, dir: &Path) -> Live {
-        let mut command = python();
+        let mut command = driver();
         let command = command.arg(release.name()).arg(dir).arg("live");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts");
         let answers = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -138,20 +119,26 @@ impl Live {
 }
 
 /// `ldb` of 7.8 or 11.1.
-pub(crate) fn ldb(release: Release, dir: &Path, arguments: &[&str], input: &str) -> Result<String, String> {
-    let mut command = match release {
-        Release::Seven => Command::new("ldb"),
-        _ => python(),
-    };
-    if release != Release::Seven {
-        command.arg("ldb");
+fn ldb_program(release: Release) -> Command {
+    if release == Release::Seven {
+        return Command::new("ldb");
     }
-    command.arg(format!("--db={}", dir.display())).args(arguments);
-    if !arguments.iter().any(|argument| argument.ends_with("_column_family")) {
-        // What newer releases put into OPTIONS is not known to older ones; and the commands for families do not ask.
-        command.arg("--ignore_unknown_options");
-    }
-    run(&mut command, input)
+    let mut command = driver();
+    command.arg("ldb");
+    command
+}
+
+pub(crate) fn try_ldb(release: Release, dir: &Path, arguments: &[&str], input: &str) -> Result<String, String> {
+    rocksdb::ldb(ldb_program(release), dir, arguments, input)
+}
+
+pub(crate) fn ldb(release: Release, dir: &Path, arguments: &[&str], input: &str) -> String {
+    try_ldb(release, dir, arguments, input).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Whether MANIFEST and directory agree, for `ldb` of 7.8 or 11.1.
+pub(crate) fn check_consistency(release: Release, dir: &Path) -> Result<(), String> {
+    rocksdb::check_consistency(ldb_program(release), dir)
 }
 
 pub(crate) fn word(bytes: &[u8]) -> String {
@@ -198,40 +185,32 @@ pub(crate) fn dump_script(model: &Model) -> String {
     text
 }
 
-/// Compares what a driver printed.
-pub(crate) fn compare_dump(label: &str, dump: &str, model: &Model) {
-    let mut found: BTreeMap<&str, Map> = BTreeMap::new();
-    let mut name = "";
-    let bytes = |word: &str| if word == "-" { Vec::new() } else { unhex(word) };
-    for line in dump.lines() {
-        match line.strip_prefix("family ") {
-            Some(family) => {
-                name = family;
-                found.insert(name, Map::new());
-            }
-            None => {
-                let (key, value) = line.split_once(' ').expect("a key and a value");
-                found.get_mut(name).expect("after its family").insert(bytes(key), bytes(value));
-            }
-        }
-    }
-    assert_eq!(found.keys().copied().collect::<Vec<_>>(), model.names(), "{label}: families");
-    for (name, map) in &model.families {
-        let found = found[&**name].iter().map(|(key, value)| (&key[..], &value[..]));
-        assert_same(&format!("{label}: family {name}"), found, map);
-    }
+/// What a driver prints of a database that holds this.
+pub(crate) fn dump_text(state: &State) -> String {
+    let lines =
+        |map: &Map| map.iter().map(|(key, value)| format!("{} {}\n", word(key), word(value))).collect::<String>();
+    state.iter().map(|(name, map)| format!("family {name}\n{}", lines(map))).collect()
+}
+
+/// Says where two dumps begin to differ.
+pub(crate) fn assert_same_dump(label: &str, found: &str, expected: &str) {
+    let differs = found.lines().zip(expected.lines()).position(|(a, b)| a != b);
+    let at = differs.unwrap_or(found.lines().count().min(expected.lines().count()));
+    let line = |text: &str| text.lines().nth(at).map(|line| line.chars().take(120).collect::<String>());
+    assert!(found == expected, "{label}: line {at} is {:?} and should be {:?}", line(found), line(expected));
 }
 
 /// Compares every family with what `ldb scan` lists.
 pub(crate) fn compare_with_ldb(label: &str, release: Release, dir: &Path, model: &Model) {
-    let listed = ldb(release, dir, &["list_column_families"], "").unwrap_or_else(|error| panic!("{label}: {error}"));
+    let say =
+        |arguments: &[&str]| try_ldb(release, dir, arguments, "").unwrap_or_else(|error| panic!("{label}: {error}"));
+    let listed = say(&["list_column_families"]);
     for (name, map) in &model.families {
         assert!(listed.contains(&**name), "{label}: {name} is not in {listed}");
         let family = format!("--column_family={name}");
-        let text =
-            ldb(release, dir, &["scan", "--hex", &family], "").unwrap_or_else(|error| panic!("{label}: {error}"));
+        let text = say(&["scan", "--hex", &family]);
         let separator = if release == Release::Seven { " : " } else { " ==> " };
-        let hex = |word: &str| unhex(&word.strip_prefix("0x").expect("hex").to_lowercase());
+        let hex = |word: &str| unhex(word.strip_prefix("0x").expect("hex"));
         let entries = text.lines().filter_map(|line| line.split_once(separator));
         let found: Vec<_> = entries.map(|(key, value)| (hex(key), hex(value))).collect();
         let found = found.iter().map(|(key, value)| (&key[..], &value[..]));
@@ -246,7 +225,7 @@ pub(crate) fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     found
 }
 
-fn format_version(table: &Path) -> u32 {
+pub(crate) fn format_version(table: &Path) -> u32 {
     let bytes = PosixFs.read_whole(table, 1 << 30).expect("readable");
     // Before the eight bytes of magic.
     let version = &bytes[bytes.len() - 12..bytes.len() - 8];
@@ -255,28 +234,19 @@ fn format_version(table: &Path) -> u32 {
 
 /// Has RocksDB's own tools check everything that they understand. How many tables `sst_dump` verified.
 pub(crate) fn check_with_tools(label: &str, dir: &Path, live: &[PathBuf], eleven_has_codec: bool) -> usize {
+    let fail = |error: String| -> ! { panic!("{label}: {error}") };
     if eleven_has_codec {
-        let consistent = ldb(Release::Eleven, dir, &["checkconsistency"], "");
-        consistent.unwrap_or_else(|error| panic!("{label}: ldb of 11.1: {error}"));
+        check_consistency(Release::Eleven, dir).unwrap_or_else(|error| fail(error));
     }
     let for_seven: Vec<_> = live.iter().filter(|table| format_version(table) <= 5).collect();
     if for_seven.len() == live.len() {
-        let consistent = ldb(Release::Seven, dir, &["checkconsistency"], "");
-        consistent.unwrap_or_else(|error| panic!("{label}: ldb of 7.8: {error}"));
+        check_consistency(Release::Seven, dir).unwrap_or_else(|error| fail(error));
     }
-    let is_everything = for_seven.len() == files(dir, ".sst").len();
+    let is_everything = !for_seven.is_empty() && for_seven.len() == files(dir, ".sst").len();
     // One process for the directory, if that means the same.
-    let dirs = [dir.to_owned()];
-    let paths = if is_everything && !for_seven.is_empty() { dirs.iter().collect() } else { for_seven.clone() };
-    let mut sound = 0;
-    for path in paths {
-        // Without the third word it looks at no checksum of a data block.
-        let arguments = [&*format!("--file={}", path.display()), "--command=verify", "--verify_checksum"];
-        let said = run(Command::new("sst_dump").args(arguments), "");
-        let said = said.unwrap_or_else(|error| panic!("{label}: {error}"));
-        // The exit status is 0 for damaged files too.
-        sound += said.matches("The file is ok").count();
-    }
-    assert_eq!(sound, for_seven.len(), "{label}: sst_dump found damage in {}", dir.display());
-    for_seven.len()
+    let paths = if is_everything { vec![dir] } else { for_seven.iter().map(|path| path.as_path()).collect() };
+    let verify = |path: &Path| rocksdb::verify_tables(path).unwrap_or_else(|error| fail(error));
+    let whole: usize = paths.into_iter().map(verify).sum();
+    assert_eq!(whole, for_seven.len(), "{label}: tables that sst_dump verified in {}", dir.display());
+    whole
 }

@@ -1,36 +1,12 @@
 //! What the random databases do not have: keys in reverse order, single deletions, files that were ingested.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use firndb::{Db, Options, WriteBatch};
+use firndb_testkit::hex;
 
-use crate::model::hex;
-use crate::rocks::{Release, drive, ldb, word};
-
-/// Every family in its own order, as a driver dumps it.
-pub(crate) fn dump_of(db: &Db) -> String {
-    let mut families = db.column_families();
-    families.sort_by(|a, b| a.name().cmp(b.name()));
-    let mut text = String::new();
-    for family in families {
-        writeln!(text, "family {}", family.name()).expect("a string");
-        for entry in family.iter().expect("an iterator") {
-            let (key, value) = entry.expect("entries are readable");
-            assert_eq!(family.get(&key).expect("readable").as_deref(), Some(&value[..]), "get of {key:02x?}");
-            writeln!(text, "{} {}", word(&key), word(&value)).expect("a string");
-        }
-    }
-    text
-}
-
-/// Says where two dumps begin to differ.
-pub(crate) fn assert_same_dump(label: &str, found: &str, expected: &str) {
-    let differs = found.lines().zip(expected.lines()).position(|(a, b)| a != b);
-    let at = differs.unwrap_or(found.lines().count().min(expected.lines().count()));
-    let (ours, theirs) = (found.lines().nth(at), expected.lines().nth(at));
-    assert!(found == expected, "{label}: line {at} is {ours:?} and should be {theirs:?}");
-}
+use crate::firn::dump_of;
+use crate::rocks::{Release, assert_same_dump, drive, ldb};
 
 /// What this engine reads, without the lock and with it, is what RocksDB reads; and the database, opened.
 fn open_and_compare(release: Release, dir: &Path, options: &str, entries_min: usize) -> Db {
@@ -128,9 +104,7 @@ fn oracle_files_that_either_ldb_ingested_hide_what_was_there_before_and_not_what
     for release in [Release::Seven, Release::Eleven] {
         let temp = tempfile::tempdir().expect("a directory");
         let (dir, file) = (temp.path().join("db"), temp.path().join("external.sst"));
-        let say = |arguments: &[&str], input: &str| {
-            ldb(release, &dir, arguments, input).unwrap_or_else(|error| panic!("{error}"))
-        };
+        let say = |arguments: &[&str], input: &str| ldb(release, &dir, arguments, input);
         let lines = |range: std::ops::Range<u32>, value: &str| -> String {
             range.map(|i| format!("key{i:04} ==> {value}\n")).collect()
         };
