@@ -148,6 +148,9 @@ impl Relay<'_> {
         options.family.num_levels = self.num_levels;
         options.avoid_flush_during_shutdown = end == End::LeaveLog;
         let db = firn::open(&label, &self.dir, options, &self.model);
+        if firn::levels(&db) > 1 {
+            self.seen.note("several levels found", 1);
+        }
         let ops = self.ops(true);
         firn::apply(&label, &db, &ops);
         if end == End::Close {
@@ -159,7 +162,7 @@ impl Relay<'_> {
         }
         firn::compare(&label, &db, &self.model);
         if firn::levels(&db) > 1 {
-            self.seen.note("several levels", 1);
+            self.seen.note("several levels left", 1);
         }
         db.close().unwrap_or_else(|error| panic!("{label}: {error}"));
         assert_eq!(self.check(&label, end), 0, "{label}: what we do not use, we remove");
