@@ -35,14 +35,25 @@ impl Random {
         self.0.u64(..limit.max(1))
     }
 
+    /// An index into `len` things.
+    pub fn index(&mut self, len: usize) -> usize {
+        self.0.usize(..len)
+    }
+
     /// One of these.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.0.usize(..choices.len())]
+        choices[self.index(choices.len())]
     }
 
     /// Bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         std::iter::repeat_with(|| self.0.u8(..)).take(len).collect()
+    }
+
+    /// At most so many bytes.
+    pub fn bytes_up_to(&mut self, len_max: usize) -> Vec<u8> {
+        let len = self.index(len_max + 1);
+        self.bytes(len)
     }
 }
 

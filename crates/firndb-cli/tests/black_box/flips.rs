@@ -1,7 +1,9 @@
 //! A bit flips somewhere in the directory: `verify` finds it, or it changes nothing that can be read.
 
 use super::Place;
-use super::harness::{Random, change};
+use firndb_testkit::Random;
+
+use super::harness::change;
 
 /// Two families, tables on two levels, a log.
 fn filled() -> Place {
@@ -28,7 +30,7 @@ fn a_flipped_bit_anywhere_is_found_by_verify_or_harmless_and_never_a_panic_or_a_
     let place = filled();
     let sound = read(&place);
     assert_eq!(place.run("verify", &[]).code, 0);
-    let mut random = Random(42);
+    let mut random = Random::new(42);
     let mut found = 0;
     for file in place.files("") {
         let whole = std::fs::read(&file).expect("readable");
@@ -37,7 +39,7 @@ fn a_flipped_bit_anywhere_is_found_by_verify_or_harmless_and_never_a_panic_or_a_
         }
         let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
         for _ in 0..24 {
-            let (at, bit) = (random.below(whole.len()), random.below(8));
+            let (at, bit) = (random.index(whole.len()), random.index(8));
             change(&file, |bytes| bytes[at] ^= 1 << bit);
             let label = format!("bit {bit} of byte {at} of {name}");
             let verified = place.run("verify", &[]);

@@ -1,27 +1,6 @@
-//! What the tests of several themes need: chosen bytes, the text form written a second time, damage that keeps its checksums.
+//! What the tests of several themes need: the text form written a second time, damage that keeps its checksums.
 
 use std::path::Path;
-
-/// SplitMix64: the same numbers in every run.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    pub(crate) fn bytes(&mut self, len_max: usize) -> Vec<u8> {
-        (0..self.below(len_max + 1)).map(|_| self.next() as u8).collect()
-    }
-}
 
 /// What the issue says of escaped text, written a second time.
 pub(crate) fn escaped(bytes: &[u8]) -> String {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use firndb_testkit::hex;
+use firndb_testkit::{Random, hex};
 
-use super::harness::{Random, escaped};
+use super::harness::escaped;
 use super::{Place, command, firn};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -12,16 +12,16 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// A key out of few, so that they meet again, with every sort of byte in it.
 fn key(random: &mut Random) -> Vec<u8> {
     const ALPHABET: [u8; 6] = [0, b'a', b'b', b'\t', b'\\', 0xff];
-    (0..random.below(4)).map(|_| ALPHABET[random.below(ALPHABET.len())]).collect()
+    (0..random.index(4)).map(|_| random.one_of(&ALPHABET)).collect()
 }
 
 /// Loads up to 60 lines in one of the three forms, and does the same to the map.
 fn load(place: &Place, family: &str, map: &mut Map, random: &mut Random) {
-    let form = random.below(3);
+    let form = random.index(3);
     let mut input = String::new();
-    for _ in 0..random.below(60) {
+    for _ in 0..random.index(60) {
         let key = key(random);
-        let value = (random.below(4) > 0).then(|| random.bytes(20));
+        let value = (random.index(4) > 0).then(|| random.bytes_up_to(20));
         match (form, &value) {
             // An empty line is no key.
             (0, None) | (1, None) if key.is_empty() => continue,
@@ -40,18 +40,18 @@ fn load(place: &Place, family: &str, map: &mut Map, random: &mut Random) {
             Some(value) => map.insert(key, value),
         };
     }
-    let batch = (random.below(30) + 1).to_string();
+    let batch = (random.index(30) + 1).to_string();
     let mut arguments = vec!["--cf", family, "--batch", &batch];
     arguments.extend([None, Some("--hex"), Some("--json")][form]);
-    arguments.extend((random.below(2) == 0).then_some("--sync"));
+    arguments.extend((random.index(2) == 0).then_some("--sync"));
     place.lines(input, &arguments).is_silent();
 }
 
 /// One scan with options chosen at random, as hex, against the map.
 fn scan(place: &Place, family: &str, map: &Map, random: &mut Random) {
-    let mut some = |odds: usize| (random.below(odds) == 0).then(|| key(random));
+    let mut some = |odds: usize| (random.index(odds) == 0).then(|| key(random));
     let (from, to, prefix) = (some(2), some(2), some(3));
-    let (is_reverse, limit) = (random.below(2) == 0, (random.below(2) == 0).then(|| random.below(30)));
+    let (is_reverse, limit) = (random.index(2) == 0, (random.index(2) == 0).then(|| random.index(30)));
     let mut expected: Vec<String> = map
         .iter()
         .filter(|(key, _)| from.as_ref().is_none_or(|from| *key >= from))
@@ -76,17 +76,17 @@ fn scan(place: &Place, family: &str, map: &Map, random: &mut Random) {
 #[test]
 fn a_sorted_map_and_firn_agree_on_two_families_through_flushes_and_compactions() {
     for seed in 0..4 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let place = Place::new();
         firn(&["cf", "create", place.db().to_str().expect("text"), "two"]).is_silent();
         let mut maps = [("default", Map::new()), ("two", Map::new())];
         for _ in 0..40 {
-            let which = random.below(2);
+            let which = random.index(2);
             let (family, map) = &mut maps[which];
-            match random.below(10) {
+            match random.index(10) {
                 0..=3 => load(&place, family, map, &mut random),
                 4 => {
-                    let (key, value) = (key(&mut random), random.bytes(8));
+                    let (key, value) = (key(&mut random), random.bytes_up_to(8));
                     place.run("put", &["--hex", "--cf", family, &hex(&key), &hex(&value)]).is_silent();
                     map.insert(key, value);
                 }
@@ -96,7 +96,7 @@ fn a_sorted_map_and_firn_agree_on_two_families_through_flushes_and_compactions()
                     map.remove(&key);
                 }
                 6 => place.run("flush", &[]).is_silent(),
-                7 => place.run(["flush", "compact"][random.below(2)], &["--cf", family]).is_silent(),
+                7 => place.run(random.one_of(&["flush", "compact"]), &["--cf", family]).is_silent(),
                 8 => place.run("compact", &[]).is_silent(),
                 _ => {
                     let key = key(&mut random);

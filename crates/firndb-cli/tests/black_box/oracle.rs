@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use firndb_testkit::hex;
 use firndb_testkit::rocksdb::{check_consistency, ldb, verify_tables};
+use firndb_testkit::{Random, hex};
 
-use super::harness::Random;
 use super::{Place, files, firn};
 
 /// What `ldb` of 7.8.3 says when it works at the directory.
@@ -75,15 +74,15 @@ fn oracle_ldb_reads_families_deletes_and_every_byte_at_every_stage() {
     firn(&["cf", "create", db.to_str().expect("text"), "two"]).is_silent();
     firn(&["cf", "create", db.to_str().expect("text"), "gone"]).is_silent();
     let families = ["default", "two"];
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     for stage in 0..6 {
         for family in families {
             let lines: String = (0..800)
                 .map(|_| {
-                    let key = [&[random.next() as u8][..], &random.bytes(2)].concat();
-                    match random.below(4) {
+                    let key = [&[random.any() as u8][..], &random.bytes_up_to(2)].concat();
+                    match random.index(4) {
                         0 => format!("{}\n", hex(&key)),
-                        _ => format!("{}\t{}\n", hex(&key), hex(&random.bytes(40))),
+                        _ => format!("{}\t{}\n", hex(&key), hex(&random.bytes_up_to(40))),
                     }
                 })
                 .collect();

@@ -1,9 +1,9 @@
 //! The text form: what stands for itself, what is escaped, and what `load` takes back.
 
 use super::Place;
-use firndb_testkit::hex;
+use firndb_testkit::{Random, hex};
 
-use super::harness::{Random, escaped};
+use super::harness::escaped;
 
 /// Every byte, characters at the borders of what is escaped, and text that is no UTF-8.
 fn specimens() -> Vec<Vec<u8>> {
@@ -28,8 +28,8 @@ fn specimens() -> Vec<Vec<u8>> {
     ] {
         all.push(broken.to_vec());
     }
-    let mut random = Random(7);
-    all.extend((0..200).map(|_| random.bytes(12)).filter(|bytes| !bytes.is_empty()));
+    let mut random = Random::new(7);
+    all.extend((0..200).map(|_| random.bytes_up_to(12)).filter(|bytes| !bytes.is_empty()));
     all.sort();
     all.dedup();
     all
