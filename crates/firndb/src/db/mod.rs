@@ -13,7 +13,9 @@ mod health;
 pub mod inspect;
 mod open;
 mod options_text;
+mod parts;
 mod pins;
+mod read_only;
 mod reads;
 mod stats;
 mod verify;
@@ -103,7 +105,7 @@ impl Db {
     /// # Errors
     /// As [`Db::open_with`]. Writes through it fail with `ReadOnly`.
     pub fn open_read_only(dir: impl AsRef<Path>, options: Options) -> Result<Db> {
-        Ok(Db::of(open::open_read_only(dir.as_ref(), options)?))
+        Ok(Db::of(read_only::open_read_only(dir.as_ref(), options)?))
     }
 
     fn of((core, default): (Arc<Core>, Arc<core::Family>)) -> Db {

@@ -20,8 +20,8 @@ use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::batch::WriteBatch;
 
-use super::open::{Listing, family_options, last_in_tables, needed_logs, table_path};
 use super::options_text::OptionsText;
+use super::parts::{Listing, family_options, last_in_tables, needed_logs, table_path};
 
 /// How often a table that seems lost is looked at again, and how long after: a flush beside us is one sync away from its
 /// edit.
