@@ -102,10 +102,7 @@ pub(crate) fn lost_writes(
     let is_worthless = scan(fs, path, number, recovered, replayed, &mut found);
     let reason = match (is_worthless, found.sequences()) {
         (Ok(true), _) | (Ok(false), None) => return Ok(None),
-        (Ok(false), Some(sequences)) if found.is_ingested => {
-            debug_assert_eq!(*sequences.end(), SequenceNumber::ZERO);
-            "an ingested table that MANIFEST does not know of".to_owned()
-        }
+        (Ok(false), Some(_)) if found.is_ingested => "an ingested table that MANIFEST does not know of".to_owned(),
         (Ok(false), Some(sequences)) => format!(
             "its writes {} to {} are in no log and in no other table; {} is the last that those know of",
             sequences.start(),
