@@ -1,8 +1,8 @@
 //! The directory's OPTIONS file: the newest is read, carried on, and written again when families come and go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{CorruptionKind, Error, Result};
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::FileNumber;
 use crate::fs::Fs;
@@ -16,6 +16,8 @@ pub(super) struct OptionsText {
     pub(super) file: OptionsFile,
     /// `None` if the directory has none yet.
     number: Option<FileNumber>,
+    /// What was read, for errors.
+    path: PathBuf,
 }
 
 impl OptionsText {
@@ -29,14 +31,33 @@ impl OptionsText {
             _ => None,
         });
         let Some(number) = numbers.max() else {
-            return Ok(OptionsText { file: OptionsFile::minimal(), number: None });
+            return Ok(OptionsText { file: OptionsFile::minimal(), number: None, path: dir.join("OPTIONS") });
         };
         let path = dir.join(file_name::options(number));
         let bytes = fs.read_whole(&path, MAX_OPTIONS_FILE_BYTES)?;
         let text = String::from_utf8_lossy(&bytes);
         let file = OptionsFile::parse(&text).map_err(|error| error.in_file(&path, None))?;
         refuse_foreign_paths(&file, fs, dir)?;
-        Ok(OptionsText { file, number: Some(number) })
+        Ok(OptionsText { file, number: Some(number), path })
+    }
+
+    /// What it says of a family, over what `options` say.
+    ///
+    /// # Errors
+    /// `Corruption` for values that no RocksDB writes, and for another key order than MANIFEST's.
+    pub(super) fn apply_to(&self, name: &str, options: &mut FamilyOptions) -> Result<()> {
+        let in_file = |error: Error| error.in_file(&self.path, None);
+        self.file.apply_to(name, options).map_err(in_file)?;
+        match self.file.comparator(name) {
+            // MANIFEST decides; a text file without a checksum must not change answers, but must not be wrong either.
+            Some(named) if named != options.key_order.name() => {
+                let order = options.key_order.name();
+                let detail =
+                    format!("family {name:?} is said to be in the order of {named:?}; MANIFEST says {order:?}");
+                Err(in_file(Error::corrupt(CorruptionKind::Malformed, detail)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the file name exactly these families; writes a new one if that changes anything. Returns the number of the

@@ -83,20 +83,7 @@ pub(super) fn version_config(dir: &Path, options: &Options) -> VersionSetConfig 
 /// Options of a family: the user's, and what the directory's OPTIONS file says of the shape of its levels.
 pub(super) fn family_options(options: &Options, text: &OptionsText, family: &FamilySnapshot) -> Result<FamilyOptions> {
     let mut found = FamilyOptions { key_order: family.order.clone(), ..options.family.clone() };
-    text.file.apply_to(&family.name, &mut found)?;
-    if let Some(named) = text.file.comparator(&family.name)
-        && named != family.order.name()
-    {
-        // MANIFEST decides; a text file without a checksum must not change answers, but must not be wrong either.
-        return Err(Error::new(
-            ErrorKind::Corruption,
-            format!(
-                "OPTIONS says that family {:?} is in the order of {named:?}; MANIFEST says {:?}",
-                family.name,
-                family.order.name()
-            ),
-        ));
-    }
+    text.apply_to(&family.name, &mut found)?;
     Ok(found)
 }
 

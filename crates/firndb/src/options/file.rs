@@ -145,10 +145,8 @@ impl OptionsFile {
     pub(crate) fn apply_to(&self, name: &str, options: &mut FamilyOptions) -> Result<()> {
         let Some(family) = self.family(name) else { return Ok(()) };
         let bad = |key: &str, value: &str| {
-            Error::new(
-                crate::error::ErrorKind::InvalidArgument,
-                format!("OPTIONS, family {name}: {key}={value} is not a value that makes sense"),
-            )
+            let detail = format!("family {name}: {key}={value} is not a value that makes sense");
+            Error::corrupt(CorruptionKind::Malformed, detail)
         };
         if let Some(value) = family.get("num_levels") {
             options.num_levels =
