@@ -66,9 +66,11 @@ fn options_that_no_open_gets_past_and_logs_that_are_gone_are_not_passed_over_by_
     let options = files(&place.db(), "").into_iter().find(|path| path.to_string_lossy().contains("OPTIONS-"));
     let options = options.expect("there is one");
     let whole = std::fs::read(&options).expect("readable");
-    for bad in [&b"nonsense"[..], b"\xff\xfe", b"[CFOptions \"default\"]\n  comparator=rev.comparator\n"] {
+    const LEVELS: &[u8] = b"[CFOptions \"default\"]\n  num_levels=x7\n";
+    for bad in [&b"nonsense"[..], b"\xff\xfe", b"[CFOptions \"default\"]\n  comparator=rev.comparator\n", LEVELS] {
         std::fs::write(&options, bad).expect("writable");
         place.run("count", &[]).fails(3, "OPTIONS");
+        place.run("put", &["k", "v"]).fails(3, "OPTIONS");
         verify_finds(&place, "OPTIONS");
     }
     std::fs::write(&options, &whole).expect("writable");
@@ -113,6 +115,42 @@ fn a_table_that_may_not_be_read_is_6_and_no_damage() {
     // Another one that is damaged is still found.
     change(&place.files(".sst")[1], |bytes| bytes[10] ^= 1);
     assert_eq!(place.run("verify", &[]).code, 3);
+}
+
+#[test]
+fn a_directory_that_lost_its_current_is_damaged_and_no_missing_database() {
+    let place = filled();
+    let current = place.db().join("CURRENT");
+    std::fs::remove_file(&current).expect("removed");
+    let before = files(&place.db(), "");
+    let verbs: [(&str, &[&str]); 10] = [
+        ("get", &["k"]),
+        ("put", &["k", "v"]),
+        ("delete", &["k"]),
+        ("scan", &[]),
+        ("count", &[]),
+        ("load", &[]),
+        ("flush", &[]),
+        ("compact", &[]),
+        ("verify", &[]),
+        ("stats", &[]),
+    ];
+    for (verb, rest) in verbs {
+        let ran = place.run(verb, rest);
+        assert!(ran.code == 3 && ran.err.contains("CURRENT"), "{verb}: {ran:?}");
+    }
+    let lock = place.db().join("LOCK");
+    assert_eq!(
+        files(&place.db(), "").iter().filter(|path| **path != lock).count(),
+        before.len() - usize::from(before.contains(&lock))
+    );
+    // Without data it is no database.
+    for path in [place.files(".sst"), place.files(".log")].concat() {
+        std::fs::remove_file(path).expect("removed");
+    }
+    for (verb, rest) in [("get", &["k"][..]), ("delete", &["k"]), ("verify", &[]), ("compact", &[])] {
+        place.run(verb, rest).fails(6, "no such database");
+    }
 }
 
 #[test]

@@ -51,6 +51,19 @@ fn dump_shows_every_kind_of_file_and_says_what_it_cannot_read() {
     }
     firn(&["dump", "sst", &path(&named("MANIFEST-"))]).fails(3, "MANIFEST");
     firn(&["dump", "nonsense", &path(&table)]).fails(2, "nonsense");
+    let junk = place.db().join("junk");
+    for (kind, content) in [
+        ("wal", &b"hello, this is no log, but some text\n"[..]),
+        ("manifest", b"hello, this is no MANIFEST, but some text\n"),
+        ("manifest", b""),
+        ("manifest", b"cut"),
+        ("manifest", &[0; 40_000]),
+        ("sst", b""),
+    ] {
+        std::fs::write(&junk, content).expect("writable");
+        let ran = firn(&["dump", kind, &path(&junk)]);
+        assert!(ran.code == 3 && ran.err.contains("junk"), "{kind}: {ran:?}");
+    }
 }
 
 #[test]

@@ -153,6 +153,12 @@ pub(crate) fn run(
     }
 }
 
+/// What the inputs' properties say.
+struct Inputs {
+    entries: u64,
+    are_all_logged: bool,
+}
+
 struct Writer<'a> {
     context: &'a CompactionContext,
     family: &'a FamilyState,
@@ -168,7 +174,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write_all(&mut self, frozen: &FrozenSnapshots, cancel: &CancelToken) -> Result<()> {
         let order = self.family.config.order.clone();
-        let expected = self.expected_entries()?;
+        let inputs = self.inputs(&order)?;
         let merged = MergingIter::new(order.clone(), self.runs(&order)?);
         let mut below = Below::new(self.compaction);
         let mut iter = CompactionIter::new(
@@ -185,7 +191,7 @@ impl Writer<'_> {
             let key = iter.key();
             self.cut_if_due(&order, key, &last_user_key)?;
             if self.current.is_none() {
-                self.begin()?;
+                self.begin(&inputs)?;
             }
             if let Some(current) = &mut self.current {
                 current.builder.add(key, iter.value())?;
@@ -199,10 +205,10 @@ impl Writer<'_> {
         let counts = iter.counts();
         self.end()?;
         self.output.entries_read = counts.read;
-        if counts.read != expected {
+        if counts.read != inputs.entries {
             return Err(Error::corrupt(
                 CorruptionKind::CountMismatch,
-                format!("a compaction read {} entries from tables that say they hold {expected}", counts.read),
+                format!("a compaction read {} entries from tables that say they hold {}", counts.read, inputs.entries),
             ));
         }
         if counts.read - counts.hidden - counts.obsolete != self.output.entries_written {
@@ -221,14 +227,14 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What the inputs' properties say they hold.
-    fn expected_entries(&self) -> Result<u64> {
-        let order = &self.family.config.order;
-        let mut entries = 0;
+    fn inputs(&self, order: &KeyOrder) -> Result<Inputs> {
+        let mut inputs = Inputs { entries: 0, are_all_logged: true };
         for (_, file) in self.compaction.files() {
-            entries += self.context.tables.open(file, order)?.properties().entries;
+            let table = self.context.tables.open(file, order)?;
+            inputs.entries += table.properties().entries;
+            inputs.are_all_logged &= table.properties().is_all_logged;
         }
-        Ok(entries)
+        Ok(inputs)
     }
 
     /// The inputs as sorted runs, newest first.
@@ -275,7 +281,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, inputs: &Inputs) -> Result<()> {
         let context = self.context;
         let config = &self.family.config;
         let guard = context.versions.new_output();
@@ -292,6 +298,7 @@ impl Writer<'_> {
             session_id: context.versions.session_id().to_owned(),
             oldest_key_time: self.oldest_ancester_time(),
             creation_time: context.clock.unix_seconds(),
+            is_all_logged: inputs.are_all_logged,
         };
         let builder = TableBuilder::new(Arc::clone(&file), context.table.clone(), build);
         self.current = Some(Output { builder, file, guard, path, grandparent_bytes: 0 });

@@ -68,7 +68,9 @@ fn kind_name(kind: ValueKind) -> String {
 /// # Errors
 /// `Corruption` with the offset; what came before was handed out.
 pub fn manifest(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
+    let mut edits = 0_u64;
     log(fs, path, each, &mut |offset, record, each| {
+        edits += 1;
         let edit = VersionEdit::decode(record).map_err(|error| error.in_file(path, Some(offset)))?;
         let mut fields = vec![number("offset", offset), number("family", u64::from(edit.family.0))];
         let mut optional = |name: &str, value: Option<u64>| fields.extend(value.map(|value| number(name, value)));
@@ -108,7 +110,16 @@ pub fn manifest(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
             each(Item { title: "new file", fields })?;
         }
         Ok(())
-    })
+    })?;
+    match edits {
+        0 => Err(Error::corrupt_at(
+            CorruptionKind::Truncated,
+            path,
+            0,
+            "a MANIFEST has at least one edit; this has none",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The operations of a write-ahead log.
@@ -152,6 +163,10 @@ fn log(fs: &dyn Fs, path: &Path, each: Each<'_>, on_record: OnRecord<'_>) -> Res
         match reader.next(&mut record)? {
             ReadOutcome::Record { offset } => on_record(offset, &record, each)?,
             ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(()),
+            ReadOutcome::TruncatedTail { offset } if reader.is_tail_damaged(offset)? => {
+                let what = "the header of the last record is damaged, or this is no such file";
+                return Err(Error::corrupt_at(CorruptionKind::BadLength, path, offset, what));
+            }
             // A record that was being written when its process ended is no damage.
             ReadOutcome::TruncatedTail { offset } => {
                 return each(Item { title: "cut-off record", fields: vec![number("offset", offset)] });

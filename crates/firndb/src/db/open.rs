@@ -16,18 +16,18 @@ use crate::memtable::MemTable;
 use crate::metrics::LogLevel;
 use crate::options::{BackgroundMode, Options};
 use crate::recovery::SetAsideTable;
-use crate::recovery::lost::{self, Lost};
+use crate::recovery::lost::{self, Evidence, Lost};
 use crate::superversion::FrozenSnapshots;
 use crate::sync::{Arc, Mutex};
 use crate::threads::ThreadPool;
 use crate::version::edit::VersionEdit;
+use crate::version::manifest::without_current;
 use crate::version::set::{Recovered, VersionSet};
 use crate::write::{BudgetMember, WriteConfig, WriteQueue};
 
 use super::core::{Core, LockHolder};
 use super::parts::{
-    Listing, Opened, Parts, default_family, janitor, needed_logs, no_database, read_parts, table_path, version_config,
-    wanted_order,
+    Listing, Opened, Parts, default_family, janitor, needed_logs, read_parts, table_path, version_config, wanted_order,
 };
 
 /// Opens a directory for writing.
@@ -36,14 +36,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
     let fs = Arc::clone(&options.fs);
     let exists = fs.exists(&dir.join(file_name::CURRENT))?;
     if !exists && !options.create_if_missing {
-        let is_damaged = fs.exists(dir)? && {
-            let listing = Listing::of(&*fs, dir)?;
-            listing.has(FileKind::Table) || listing.has(FileKind::Wal)
-        };
-        // With tables or logs there is a database, and CURRENT is what is missing of it: `create` says so below.
-        if !is_damaged {
-            return Err(no_database(dir));
-        }
+        return Err(without_current(&*fs, dir));
     }
     if exists && options.error_if_exists {
         return Err(Error::new(ErrorKind::InvalidArgument, format!("{} holds a database already", dir.display())));
@@ -90,15 +83,14 @@ fn set_aside_lost_tables(
     listing: &Listing,
 ) -> Result<()> {
     let fs = &*options.fs;
-    if lost::logs_have_all(recovered, &needed_logs(recovered, &listing.logs()), &parts.replayed) {
-        return Ok(());
-    }
+    let logs = needed_logs(recovered, &listing.logs());
     for number in listing.tables() {
         if recovered.families.iter().any(|family| family.version.contains(number)) {
             continue;
         }
         let path = table_path(fs, dir, number)?;
-        let lost = match lost::lost_writes(fs, &path, number, recovered, &parts.replayed) {
+        let evidence = Evidence::new(recovered, &logs, &parts.replayed);
+        let lost = match lost::lost_writes(fs, &path, number, evidence) {
             Ok(None) => continue,
             Ok(Some(lost)) => lost,
             // Moving it needs no reading.

@@ -38,10 +38,6 @@ impl Listing {
         Ok(Listing(entries.iter().filter(|e| !e.is_dir).filter_map(|entry| file_name::parse(&entry.name)).collect()))
     }
 
-    pub(super) fn has(&self, kind: FileKind) -> bool {
-        self.0.iter().any(|(found, _)| *found == kind)
-    }
-
     pub(super) fn logs(&self) -> Vec<FileNumber> {
         self.ascending(FileKind::Wal)
     }
@@ -56,10 +52,6 @@ impl Listing {
         found.dedup();
         found
     }
-}
-
-pub(super) fn no_database(dir: &Path) -> Error {
-    Error::new(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display()))
 }
 
 /// The key order that the user wants for a family; `None`: whatever built-in one the files name.

@@ -9,10 +9,11 @@ use crate::format::file_name::{self, FileKind};
 use crate::format::key::FileNumber;
 use crate::options::Options;
 use crate::sync::{Arc, Mutex};
+use crate::version::manifest::without_current;
 use crate::version::set::{Recovered, VersionSet};
 
 use super::core::LockHolder;
-use super::parts::{Listing, Opened, default_family, janitor, no_database, read_parts, version_config, wanted_order};
+use super::parts::{Listing, Opened, default_family, janitor, read_parts, version_config, wanted_order};
 
 /// How often a read-only open starts over because the writer moved on.
 const READ_ONLY_TRIES: usize = 20;
@@ -78,13 +79,7 @@ fn read_beside_a_writer(
 fn try_open_read_only(dir: &Path, options: &Options) -> Result<Opened> {
     let fs = &options.fs;
     if !fs.exists(&dir.join(file_name::CURRENT))? {
-        let is_there = fs.exists(dir)? && {
-            let listing = Listing::of(&**fs, dir)?;
-            listing.has(FileKind::Table) || listing.has(FileKind::Wal)
-        };
-        if !is_there {
-            return Err(no_database(dir));
-        }
+        return Err(without_current(&**fs, dir));
     }
     let order = wanted_order(options);
     let (set, recovered, logs) = read_beside_a_writer(dir, options, &order)?;

@@ -11,10 +11,12 @@ use crate::format::file_name::{self, FileKind, LOST};
 use crate::format::key::{FileNumber, user_key};
 use crate::metrics::Statistics;
 use crate::options::Options;
-use crate::recovery::{lost, replay};
+use crate::recovery::lost::{self, Evidence};
+use crate::recovery::replay;
 use crate::sync::Arc;
 use crate::table::reader::{TableOpenContext, TableReader};
 use crate::version::edit::FileMeta;
+use crate::version::manifest::without_current;
 use crate::version::set::{Recovered, VersionSet, VersionSetConfig};
 use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
@@ -84,20 +86,13 @@ pub fn verify_directory(
     let dir = dir.as_ref();
     let mut report = VerifyReport::default();
     let fs = &options.fs;
-    let listing = match fs.list(dir) {
-        Err(error) if error.is_not_found() => {
-            return Err(error.because(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display())));
-        }
-        other => other?,
+    let files = match Listing::of(&**fs, dir) {
+        Err(error) if error.is_not_found() => return Err(without_current(&**fs, dir)),
+        other => other?.0,
     };
-    let files: Vec<(FileKind, FileNumber)> = listing.iter().filter_map(|entry| file_name::parse(&entry.name)).collect();
-    let has = |wanted: FileKind| files.iter().any(|(kind, _)| *kind == wanted);
-    if !has(FileKind::Current) && !has(FileKind::Table) && !has(FileKind::Wal) {
-        return Err(Error::new(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display())));
-    }
     let recovered = match recover(dir, options) {
         Ok(recovered) => recovered,
-        Err(error) if error.kind() == ErrorKind::Corruption || error.kind() == ErrorKind::NoSuchDatabase => {
+        Err(error) if error.kind() == ErrorKind::Corruption => {
             report.damages.push(error);
             return Ok(report);
         }
@@ -234,13 +229,11 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         other => other?,
     };
+    let evidence = Evidence::new(&recovered, &logs, &replayed);
     let mut damages = Vec::new();
-    if lost::logs_have_all(&recovered, &logs, &replayed) {
-        return Ok(damages);
-    }
     for number in suspects {
         let path = table_path(fs, dir, number)?;
-        match lost::lost_writes(fs, &path, number, &recovered, &replayed) {
+        match lost::lost_writes(fs, &path, number, evidence) {
             Ok(None) => {}
             Ok(Some(lost)) => {
                 let kind = if recovered.is_cut_off { CorruptionKind::Truncated } else { CorruptionKind::Missing };
@@ -356,10 +349,7 @@ fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut Ve
                 }
             }
             ReadOutcome::End | ReadOutcome::OldRecord { .. } => return Ok(()),
-            ReadOutcome::TruncatedTail { offset }
-                if reader.cut_off_tail_is_whole()
-                    && !reader.is_end_of_recycled(reader.cut_off_at().unwrap_or(offset))? =>
-            {
+            ReadOutcome::TruncatedTail { offset } if reader.is_tail_damaged(offset)? => {
                 let what = "the header of the last record is damaged";
                 report.damages.push(Error::corrupt_at(CorruptionKind::BadLength, &path, offset, what));
                 return Ok(());

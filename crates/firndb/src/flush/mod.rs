@@ -141,6 +141,7 @@ impl FlushJob {
             session_id: context.versions.session_id().to_owned(),
             oldest_key_time: oldest,
             creation_time: now,
+            is_all_logged: !self.memtables.iter().any(|memtable| memtable.has_unlogged()),
         };
         let mut builder = TableBuilder::new(Arc::clone(&file), context.table.clone(), build);
         let runs = self.memtables.iter().rev().map(|memtable| memtable.iter()).collect();

@@ -18,7 +18,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::key::{FileNumber, SEEK_KIND, SequenceNumber, ValueKind, pack_trailer, trailer_sequence};
 use crate::iter::InternalIterator;
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) use skiplist::MemSlice;
 use skiplist::{ListIter, SkipList};
@@ -33,6 +33,8 @@ pub(crate) struct MemTable {
     list: Arc<SkipList>,
     entries: AtomicU64,
     largest_seq: AtomicU64,
+    /// Some of its writes are in no log.
+    has_unlogged: AtomicBool,
     /// The WAL that was current when the memtable was made: older ones hold none of its writes.
     log_number: FileNumber,
     /// Unix seconds when it was made.
@@ -73,6 +75,7 @@ impl MemTable {
             list: Arc::new(SkipList::new(order, expected_bytes)),
             entries: AtomicU64::new(0),
             largest_seq: AtomicU64::new(0),
+            has_unlogged: AtomicBool::new(false),
             log_number,
             creation_time,
         })
@@ -140,6 +143,16 @@ impl MemTable {
 
     pub(crate) fn largest_seq(&self) -> SequenceNumber {
         SequenceNumber(self.largest_seq.load(Ordering::Relaxed))
+    }
+
+    /// Says that writes of it are in no log. Before the memtable is full: who flushes it asks.
+    pub(crate) fn mark_unlogged(&self) {
+        // Relaxed: the write queue's lock is between the last mark and the flush.
+        self.has_unlogged.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_unlogged(&self) -> bool {
+        self.has_unlogged.load(Ordering::Relaxed)
     }
 
     pub(crate) fn log_number(&self) -> FileNumber {

@@ -49,7 +49,7 @@ tickers! {
     NoIteratorDeleted = "rocksdb.num.iterator.deleted", "Iterators dropped.";
     WalFileSynced = "rocksdb.wal.synced", "WAL syncs.";
     WalFileBytes = "rocksdb.wal.bytes", "Bytes appended to WALs.";
-    WriteDoneBySelf = "rocksdb.write.self", "Write groups of one batch.";
+    WriteDoneBySelf = "rocksdb.write.self", "Batches that their own writer's group carried.";
     WriteDoneByOther = "rocksdb.write.other", "Batches that another writer's group carried.";
     WriteWithWal = "rocksdb.write.wal", "Batches that went through a WAL.";
     StallMicros = "rocksdb.stall.micros", "Microseconds that writers were held up.";

@@ -59,6 +59,7 @@ fn table(fs: &MemoryFs, order: &KeyOrder, number: u64, entries: Vec<Entry>) -> A
         session_id: "s".into(),
         oldest_key_time: 0,
         creation_time: 0,
+        is_all_logged: true,
     };
     let mut builder = TableBuilder::new(fs.create(&path, CreateMode::New).expect("creates"), config, context);
     for (key, value) in &entries {

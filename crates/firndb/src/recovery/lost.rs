@@ -4,16 +4,17 @@
 //! the table is the only copy. The same table is left by a crash between its sync and its edit, if its writes were in no
 //! log, or in a piece of one that did not survive. It is never removed, but moved into the directory [`LOST`].
 //!
-//! All orphans are worthless if the logs have everything that tables do not ([`logs_have_all`]), which is so after all
-//! but strange crashes, and costs nothing to find out. Otherwise one is if there is one of these proofs:
-//! 1. The file has no footer: nobody finished it, so no edit ever named it, and its log is there.
+//! An orphan is worthless if there is one of these proofs:
+//! 1. The file has no footer: nobody finished it, so no edit ever named it.
 //! 2. MANIFEST named the table once: the edit that removed it is durable.
 //! 3. Its number is below its family's first needed log: a memtable that is not in a table yet has its log from there on,
 //!    and its table gets a number after that.
 //! 4. Its family was dropped.
-//! 5. Each of its sequence numbers was replayed from a log, or lies in a table that MANIFEST named for its family, as
+//! 5. It says that all its entries were in a log, as tables that we wrote do unless there were writes without one, and
+//!    the logs have everything that tables do not. That is so after all but strange crashes.
+//! 6. Each of its sequence numbers was replayed from a log, or lies in a table that MANIFEST named for its family, as
 //!    everything in an unfinished compaction does; tables of memtables come in the order of their numbers. Zero is what a
-//!    compaction gives to old entries.
+//!    compaction gives to old entries. All of the table is read for this.
 //!
 //! Anything that cannot be read to its end is kept: damage proves nothing. What was kept may still be worthless: a MANIFEST
 //! that a crash cut off before its first edit does not know what the one before it had named.
@@ -68,14 +69,27 @@ pub(crate) struct Lost {
     pub(crate) reason: String,
 }
 
-/// True if no orphan has anything of its own: the oldest log that MANIFEST needs is there, and all are whole but for the
-/// end of the last. Logs go in their order, and only after an edit that needs them no longer: so none has gone, and no
-/// such edit was lost. `logs` are those that are needed, ascending.
-///
-/// RocksDB does not always make a log with just the number that it says is needed; the orphans are looked at then.
-pub(crate) fn logs_have_all(recovered: &Recovered, logs: &[FileNumber], replayed: &Replayed) -> bool {
-    let is_end = |piece: &DroppedLogPiece| piece.is_cut_off && Some(&piece.log) == logs.last();
-    logs.first() == Some(&recovered.first_needed_log()) && replayed.report.dropped.iter().all(is_end)
+/// What an orphan is held against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Evidence<'a> {
+    recovered: &'a Recovered,
+    replayed: &'a Replayed,
+    /// Nothing that ever was in a log is in neither a log nor a table of a version.
+    logs_have_all: bool,
+}
+
+impl<'a> Evidence<'a> {
+    /// `logs` are those that are needed, ascending.
+    ///
+    /// They have all that tables do not if the oldest that MANIFEST needs is there, and all are whole but for the end of
+    /// the last: logs go in their order, and only after an edit that needs them no longer, so none has gone, and no such
+    /// edit was lost. RocksDB does not always make a log with just the number that it says is needed.
+    pub(crate) fn new(recovered: &'a Recovered, logs: &[FileNumber], replayed: &'a Replayed) -> Evidence<'a> {
+        let is_end = |piece: &DroppedLogPiece| piece.is_cut_off && Some(&piece.log) == logs.last();
+        let is_first_there = logs.first() == Some(&recovered.first_needed_log());
+        let logs_have_all = is_first_there && replayed.report.dropped.iter().all(is_end);
+        Evidence { recovered, replayed, logs_have_all }
+    }
 }
 
 /// True for an orphan whose number alone says that it is worthless.
@@ -92,14 +106,13 @@ pub(crate) fn lost_writes(
     fs: &dyn Fs,
     path: &Path,
     number: FileNumber,
-    recovered: &Recovered,
-    replayed: &Replayed,
+    evidence: Evidence<'_>,
 ) -> Result<Option<Lost>> {
-    if is_past(number, recovered) {
+    if is_past(number, evidence.recovered) {
         return Ok(None);
     }
     let mut found = Unknown::default();
-    let is_worthless = scan(fs, path, number, recovered, replayed, &mut found);
+    let is_worthless = scan(fs, path, number, evidence, &mut found);
     let reason = match (is_worthless, found.sequences()) {
         (Ok(true), _) | (Ok(false), None) => return Ok(None),
         (Ok(false), Some(_)) if found.is_ingested => "an ingested table that MANIFEST does not know of".to_owned(),
@@ -107,7 +120,7 @@ pub(crate) fn lost_writes(
             "its writes {} to {} are in no log and in no other table; {} is the last that those know of",
             sequences.start(),
             sequences.end(),
-            replayed.last_sequence
+            evidence.replayed.last_sequence
         ),
         (Err(error), _) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::NotSupported) => {
             format!("it cannot be read, and may hold writes that are nowhere else: {error}")
@@ -141,8 +154,7 @@ fn scan(
     fs: &dyn Fs,
     path: &Path,
     number: FileNumber,
-    recovered: &Recovered,
-    replayed: &Replayed,
+    Evidence { recovered, replayed, logs_have_all }: Evidence<'_>,
     unknown: &mut Unknown,
 ) -> Result<bool> {
     let file = fs.open_random(path)?;
@@ -154,7 +166,7 @@ fn scan(
         Some(family) => number < family.log_number,
         None => id <= recovered.past.max_family,
     };
-    if is_past {
+    if is_past || (logs_have_all && properties.is_all_logged) {
         return Ok(true);
     }
     let context = TableOpenContext {
@@ -204,14 +216,21 @@ pub(crate) fn set_aside(fs: &dyn Fs, dir: &Path, path: &Path) -> Result<PathBuf>
             fs.sync_dir(&lost)?;
             fs.remove_file(path)?;
         }
-        // Not every file system has second names.
-        Err(_) => {
+        // Not every file system has second names; Linux says EPERM then.
+        Err(error) if has_no_links(&error) => {
             fs.rename(path, &target)?;
             fs.sync_dir(&lost)?;
         }
+        Err(error) => return Err(error),
     }
     fs.sync_dir(dir)?;
     Ok(target)
+}
+
+fn has_no_links(error: &Error) -> bool {
+    let kinds =
+        [std::io::ErrorKind::PermissionDenied, std::io::ErrorKind::Unsupported, std::io::ErrorKind::TooManyLinks];
+    error.io().is_some_and(|io| kinds.contains(&io.kind))
 }
 
 /// `000012.sst`, or `000012.2.sst` if there is one already, and so on.

@@ -69,6 +69,8 @@ pub(crate) struct TableBuildContext {
     /// Unix seconds of the oldest data in it, and of now.
     pub(crate) oldest_key_time: u64,
     pub(crate) creation_time: u64,
+    /// Every entry was in a log.
+    pub(crate) is_all_logged: bool,
 }
 
 /// What was written.
@@ -345,6 +347,7 @@ impl TableBuilder {
         properties.original_file_number = context.file_number.0;
         properties.creation_time = context.oldest_key_time;
         properties.oldest_key_time = context.oldest_key_time;
+        properties.is_all_logged = context.is_all_logged;
         properties.file_creation_time = context.creation_time;
         properties.tail_start = tail_start;
     }

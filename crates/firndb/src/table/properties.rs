@@ -47,9 +47,13 @@ pub(crate) struct TableProperties {
     pub(crate) external_version: Option<u32>,
     pub(crate) external_sequence: Option<u64>,
     pub(crate) has_embedded_blobs: bool,
+    /// Ours: every entry was in a log before it was in a table.
+    pub(crate) is_all_logged: bool,
 }
 
 const PREFIX: &str = "rocksdb.";
+/// Ours; for RocksDB it is one that a user's collector made.
+const ALL_LOGGED: &str = "firndb.all.logged";
 /// The property that 7.8 rewrites in place.
 pub(crate) const EXTERNAL_SEQUENCE: &[u8] = b"rocksdb.external_sst_file.global_seqno";
 
@@ -114,6 +118,9 @@ impl TableProperties {
         ] {
             put(name, number(value));
         }
+        if self.is_all_logged {
+            all.insert(ALL_LOGGED.to_owned(), flag(true));
+        }
         let mut block = BlockBuilder::new(usize::MAX);
         for (name, value) in &all {
             block.add(name.as_bytes(), value);
@@ -126,8 +133,12 @@ impl TableProperties {
         let mut found = TableProperties { whole_key_filtering: true, ..TableProperties::default() };
         for entry in PlainEntries::new(block)? {
             let (key, value) = entry?;
-            let Some(name) = std::str::from_utf8(&key).ok().and_then(|key| key.strip_prefix(PREFIX)) else { continue };
-            found.take(name, value)?;
+            let Ok(key) = std::str::from_utf8(&key) else { continue };
+            match key.strip_prefix(PREFIX) {
+                Some(name) => found.take(name, value)?,
+                None if key == ALL_LOGGED => found.is_all_logged = value == b"1",
+                None => {}
+            }
         }
         Ok(found)
     }
@@ -187,6 +198,7 @@ mod tests {
             raw_value_bytes: 1 << 40,
             db_id: "an id".to_owned(),
             whole_key_filtering: true,
+            is_all_logged: true,
             ..TableProperties::default()
         };
         let block = properties.encode();

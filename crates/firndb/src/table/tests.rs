@@ -39,6 +39,7 @@ fn build(fs: &dyn Fs, order: KeyOrder, config: TableConfig, entries: &[(Vec<u8>,
         session_id: "ABCDEFGHIJKLMNOPQRST".to_owned(),
         oldest_key_time: 5,
         creation_time: 6,
+        is_all_logged: true,
     };
     let mut builder = TableBuilder::new(fs.create(Path::new(PATH), CreateMode::Truncate)?, config, context);
     for (key, value) in entries {

@@ -152,14 +152,35 @@ fn text(bytes: Vec<u8>, what: &str) -> Result<String> {
     })
 }
 
+/// What is wrong with a directory that has no CURRENT: `NoSuchDatabase`, or, if it has tables or logs, `Corruption`, since
+/// nobody makes those before CURRENT.
+pub(crate) fn without_current(fs: &dyn Fs, dir: &Path) -> Error {
+    let files = match fs.list(dir) {
+        Ok(files) => files,
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return error,
+    };
+    let is_kind =
+        |name: &str, wanted: &[FileKind]| file_name::parse(name).is_some_and(|(kind, _)| wanted.contains(&kind));
+    let is_data = |name: &str| is_kind(name, &[FileKind::Table, FileKind::Wal, FileKind::Blob]);
+    match files.iter().find(|file| is_data(&file.name)) {
+        // Unless it was made a moment ago.
+        Some(data) if !files.iter().any(|file| is_kind(&file.name, &[FileKind::Current])) => {
+            let detail = format!("it does not exist, but {} does: repair, or clear the directory", data.name);
+            Error::corrupt(CorruptionKind::Missing, detail).in_file(&dir.join(file_name::CURRENT), None)
+        }
+        _ => Error::new(ErrorKind::NoSuchDatabase, format!("there is no database in {}", dir.display())),
+    }
+}
+
 /// The number of the MANIFEST that CURRENT names.
 ///
 /// # Errors
-/// `NoSuchDatabase` if there is no CURRENT.
+/// As of [`without_current`] if there is no CURRENT; `Corruption`; what the file system says.
 pub(crate) fn read_current(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
     let path = dir.join(file_name::CURRENT);
     let bytes = fs.read_whole(&path, CURRENT_BYTES_MAX).map_err(|error| match error.is_not_found() {
-        true => error.because(ErrorKind::NoSuchDatabase, format!("{} has no CURRENT", dir.display())),
+        true => without_current(fs, dir),
         false => error,
     })?;
     let name = bytes.strip_suffix(b"\n").and_then(|name| std::str::from_utf8(name).ok());

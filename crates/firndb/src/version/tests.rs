@@ -41,6 +41,7 @@ impl Tables {
                 session_id: "0123456789ABCDEFGHIJ".to_owned(),
                 oldest_key_time: 1,
                 creation_time: 1,
+                is_all_logged: true,
             };
             let mut builder = TableBuilder::new(file, TableConfig::default(), context);
             for key in index * keys_each..(index + 1) * keys_each {

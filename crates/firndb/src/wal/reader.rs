@@ -140,9 +140,11 @@ impl LogReader {
             })
     }
 
-    /// Where the fragment starts that made the last [`ReadOutcome::TruncatedTail`].
-    pub(crate) fn cut_off_at(&self) -> Option<u64> {
-        self.cut_off_at.map(|at| self.block_start + at as u64)
+    /// After [`ReadOutcome::TruncatedTail`] of a record at `offset`: true if that is damage, and neither a record that was
+    /// being written nor the end of a recycled log.
+    pub(crate) fn is_tail_damaged(&self, offset: u64) -> Result<bool> {
+        let at = self.cut_off_at.map_or(offset, |at| self.block_start + at as u64);
+        Ok(self.cut_off_tail_is_whole() && !self.is_end_of_recycled(at)?)
     }
 
     /// True if what cannot be read at `offset` is no damage, but what a recycled file still holds of the log that it was

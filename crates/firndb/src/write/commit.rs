@@ -18,10 +18,6 @@ pub(super) struct Family {
     pub(super) write_buffer_size: u64,
     pub(super) stall: StallConfig,
     pub(super) stall_state: StallState,
-    /// The active memtable has writes that are in no log.
-    pub(super) has_unlogged: bool,
-    /// A memtable before it had.
-    pub(super) had_unlogged: bool,
 }
 
 /// What only the leader touches.
@@ -137,7 +133,6 @@ impl Commit {
                 config.clock.unix_seconds(),
             );
             family.memtable = Arc::clone(&memtable);
-            family.had_unlogged |= std::mem::take(&mut family.has_unlogged);
             if is_empty {
                 family.state.replace_empty_memtable(memtable);
             } else {
@@ -184,12 +179,12 @@ impl Commit {
         full
     }
 
-    /// Remembers which families hold writes that are in no log.
-    pub(super) fn mark_unlogged(&mut self, batch: &WriteBatch) -> Result<()> {
+    /// Remembers which memtables hold writes that are in no log.
+    pub(super) fn mark_unlogged(&self, batch: &WriteBatch) -> Result<()> {
         for operation in batch.iter() {
             let id = operation?.family;
-            if let Some(family) = self.families.iter_mut().find(|family| family.state.id() == id) {
-                family.has_unlogged = true;
+            if let Some(memtable) = self.memtable(id) {
+                memtable.mark_unlogged();
             }
         }
         Ok(())

@@ -13,8 +13,10 @@
 //!    it is visible.
 //! 4. After a failed append or sync nothing is written until [`WriteQueue::resume`]: nobody knows what is in the log.
 //!
-//! Locks: `line` (briefly, never with another), then `commit` (the leader), then the gate's. Source: RocksDB `db/write_thread.cc`, wiki
-//! "Pipelined Write"; LevelDB's writer queue.
+//! Locks: `line`, then a waiter's `step`, both briefly; `commit` (the leader's), then a `step` or the gate's. Nobody takes
+//! `line` or `commit` while holding a `step`.
+//!
+//! Source: RocksDB `db/write_thread.cc`, wiki "Pipelined Write"; LevelDB's writer queue.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -42,6 +44,57 @@ use super::wal_set::WalSet;
 const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Groups with fewer entries are applied by their leader: waking threads costs more than it saves.
 const PARALLEL_ENTRIES_MIN: u32 = 64;
+
+/// What of the log failed.
+enum LogFailure {
+    Append(Error),
+    Sync(Error),
+}
+
+impl LogFailure {
+    fn error(&self) -> &Error {
+        match self {
+            LogFailure::Append(error) | LogFailure::Sync(error) => error,
+        }
+    }
+
+    /// As the writer of the only record hears it: the end of the record is not in the file.
+    fn of_one(self) -> Error {
+        match self {
+            LogFailure::Append(error) => {
+                let kind = error.kind();
+                error.because(kind, "the write-ahead log could not be written; the batch was not applied")
+            }
+            LogFailure::Sync(error) => error.because(
+                ErrorKind::DurabilityUnknown,
+                "the write-ahead log could not be synced; the batch was not applied, and may or may not survive",
+            ),
+        }
+    }
+
+    /// As the writers of several records hear it: those before the one that did not fit may have arrived whole.
+    fn of_several(self) -> Error {
+        match self {
+            LogFailure::Append(error) => error.because(
+                ErrorKind::DurabilityUnknown,
+                "the write-ahead log could not be written; the batch was not applied, and may or may not survive",
+            ),
+            sync => sync.of_one(),
+        }
+    }
+
+    /// As somebody hears it who asked for the durability of what was written before.
+    fn of_none(self) -> Error {
+        let (kind, error, what) = match self {
+            LogFailure::Append(error) => (error.kind(), error, "written"),
+            LogFailure::Sync(error) => (ErrorKind::DurabilityUnknown, error, "synced"),
+        };
+        error.because(
+            kind,
+            format!("the write-ahead log could not be {what}; writes before may or may not survive a crash"),
+        )
+    }
+}
 
 /// Where the full memtables go: tells the background that these families have something to flush.
 pub(crate) type OnFull = Box<dyn Fn(&[ColumnFamilyId]) + Send + Sync>;
@@ -127,15 +180,7 @@ impl WriteQueue {
         self.exclusive(|queue, commit| {
             let memtable = Arc::clone(&state.load_full().memtable);
             let stall_state = StallState::Free;
-            commit.families.push(Family {
-                state,
-                memtable,
-                write_buffer_size,
-                stall,
-                stall_state,
-                has_unlogged: false,
-                had_unlogged: false,
-            });
+            commit.families.push(Family { state, memtable, write_buffer_size, stall, stall_state });
             commit.limit_wals(&queue.config);
             Ok(())
         })
@@ -311,7 +356,7 @@ impl WriteQueue {
             commit.mark_unlogged(batch)?;
         } else {
             let logged = commit.wals.add(batch.as_bytes());
-            self.log_outcome(commit, logged, options.durability)?;
+            self.log_outcome(commit, logged, options.durability).map_err(LogFailure::of_one)?;
             self.config.statistics.add(Ticker::WriteWithWal, 1);
         }
         apply(batch, first, |family| commit.memtable(family)).map_err(|error| self.stop_after(error))?;
@@ -326,26 +371,21 @@ impl WriteQueue {
 
     /// Hands the log over and syncs it, as far as `durability` asks; a failure stops all writes.
     #[inline]
-    fn log_outcome(&self, commit: &mut Commit, logged: Result<()>, durability: Durability) -> Result<()> {
+    fn log_outcome(
+        &self,
+        commit: &mut Commit,
+        logged: Result<()>,
+        durability: Durability,
+    ) -> std::result::Result<(), LogFailure> {
         let handed = logged.and_then(|()| match durability {
             Durability::NoWal | Durability::Buffered => Ok(()),
             Durability::Os | Durability::Synced => commit.wals.hand_over(),
         });
-        if let Err(error) = handed {
-            let kind = error.kind();
-            self.gate.stop_writes(&error);
-            return Err(error.because(kind, "the write-ahead log could not be written; the batch was not applied"));
-        }
-        if durability == Durability::Synced
-            && let Err(error) = commit.wals.sync_all()
-        {
-            self.gate.stop_writes(&error);
-            return Err(error.because(
-                ErrorKind::DurabilityUnknown,
-                "the write-ahead log could not be synced; the batch may or may not survive",
-            ));
-        }
-        Ok(())
+        let outcome = match handed {
+            Ok(()) if durability == Durability::Synced => commit.wals.sync_all().map_err(LogFailure::Sync),
+            other => other.map_err(LogFailure::Append),
+        };
+        outcome.inspect_err(|failure| self.gate.stop_writes(failure.error()))
     }
 
     #[cold]
@@ -385,6 +425,7 @@ impl WriteQueue {
         }
         let last = SequenceNumber(last);
         commit.last_sequence = last;
+        let mut records = 0;
         let logged = (|| {
             let mut strongest = Durability::NoWal;
             let own = own_first.map(|_| (&*batch, options.durability));
@@ -395,32 +436,31 @@ impl WriteQueue {
                 strongest = strongest.max(durability);
                 match durability {
                     Durability::NoWal => unlogged.push(batch),
-                    _ => outcome = outcome.and_then(|()| commit.wals.add(batch.as_bytes())),
+                    _ => {
+                        records += 1;
+                        outcome = outcome.and_then(|()| commit.wals.add(batch.as_bytes()));
+                    }
                 }
             }
             for batch in unlogged {
                 commit.mark_unlogged(batch)?;
             }
-            self.log_outcome(commit, outcome, strongest).map_err(|error| {
-                match members.len() + usize::from(own_first.is_some()) {
-                1 => error,
-                // Of several records, those before the one that did not fit may have arrived whole.
-                _ => error.because(
-                    ErrorKind::DurabilityUnknown,
-                    "the write-ahead log could not be written; the batch was not applied, and may or may not survive",
-                ),
-            }
+            self.log_outcome(commit, outcome, strongest).map_err(|failure| match records {
+                0 | 1 => failure.of_one(),
+                _ => failure.of_several(),
             })
         })();
         let applied = logged.and_then(|()| self.apply_group(commit, batch, own_first, &mut members, &firsts));
         if applied.is_ok() {
             self.visible.store(last.0, Ordering::Release);
             let statistics = &self.config.statistics;
+            let own = own_first.map(|_| &*batch);
+            statistics.add(Ticker::WriteDoneBySelf, u64::from(own.is_some()));
             statistics.add(Ticker::WriteDoneByOther, members.len() as u64);
-            let count = |batch: &WriteBatch| (u64::from(batch.count()), batch.as_bytes().len() as u64);
-            for (keys, bytes) in members.iter().map(|(_, batch)| count(batch)).chain([count(batch)]) {
-                statistics.add(Ticker::NumberKeysWritten, keys);
-                statistics.add(Ticker::BytesWritten, bytes);
+            statistics.add(Ticker::WriteWithWal, records);
+            for batch in members.iter().map(|(_, batch)| batch).chain(own) {
+                statistics.add(Ticker::NumberKeysWritten, u64::from(batch.count()));
+                statistics.add(Ticker::BytesWritten, batch.as_bytes().len() as u64);
             }
         }
         for ((waiter, batch), first) in members.into_iter().zip(firsts) {
@@ -540,8 +580,8 @@ impl WriteQueue {
     /// The families that hold writes which are in no log.
     pub(crate) fn unlogged_families(&self) -> Result<Vec<ColumnFamilyId>> {
         self.exclusive(|_, commit| {
-            let waits = |family: &&Family| family.had_unlogged && !family.state.load_full().immutables.is_empty();
-            let unlogged = commit.families.iter().filter(|family| family.has_unlogged || waits(family));
+            let waits = |family: &Family| family.state.load_full().immutables.iter().any(|full| full.has_unlogged());
+            let unlogged = commit.families.iter().filter(|family| family.memtable.has_unlogged() || waits(family));
             Ok(unlogged.map(|family| family.state.id()).collect())
         })
     }
@@ -551,7 +591,7 @@ impl WriteQueue {
         self.exclusive(|queue, commit| {
             queue.gate.refusal()?;
             let durability = if sync { Durability::Synced } else { Durability::Os };
-            queue.log_outcome(commit, Ok(()), durability)
+            queue.log_outcome(commit, Ok(()), durability).map_err(LogFailure::of_none)
         })
     }
 
@@ -587,6 +627,17 @@ impl WriteQueue {
             family.stall_state = family.stall.decide(&inputs());
         }
         self.gate.set_stall(commit.worst_stall());
+    }
+
+    #[cfg(test)]
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.config.statistics
+    }
+
+    /// How many stand in line.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.line.lock().waiting.len()
     }
 
     fn recount_stalls(&self) {

@@ -10,7 +10,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
 use crate::fs::{CrashPolicy, Fault, FaultEffect, Fs, FsOp, MemoryFs};
 use crate::memtable::MemTable;
-use crate::metrics::Statistics;
+use crate::metrics::{Statistics, Ticker};
 use crate::superversion::{FamilyConfig, FamilyState};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -221,6 +221,87 @@ fn a_failed_append_or_sync_stops_writes_and_says_what_is_known() {
         queue.update_stall(ColumnFamilyId(0), StallInputs::default);
         let first = put(&queue, "resumed", &options).expect("a fresh log");
         assert_eq!(first, SequenceNumber(3), "the failed batch's number is not given again");
+    }
+}
+
+/// Writes `batches` in one group, in this order.
+fn as_group(queue: &Arc<WriteQueue>, batches: Vec<(WriteBatch, WriteOptions)>) -> Vec<crate::Result<SequenceNumber>> {
+    std::thread::scope(|scope| {
+        let writers = queue.exclusive(|_, _| {
+            let mut writers = Vec::new();
+            for (mut batch, options) in batches {
+                writers.push(scope.spawn(move || queue.write(&mut batch, &options)));
+                while queue.waiting() < writers.len() {
+                    std::thread::yield_now();
+                }
+            }
+            Ok(writers)
+        });
+        writers.expect("alone").into_iter().map(|writer| writer.join().expect("no panic")).collect()
+    })
+}
+
+fn one(family: u32, key: &str) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put_cf(ColumnFamilyId(family), key, "value");
+    batch
+}
+
+#[test]
+fn a_group_counts_what_was_written_and_by_whom() {
+    let os = WriteOptions::default;
+    let unlogged = || WriteOptions::with_durability(Durability::NoWal);
+    for (leader, expected) in [(0, (1, 2, 2, 3)), (7, (0, 2, 1, 2))] {
+        let fs = MemoryFs::new();
+        let queue = queue(&fs, 1, 1 << 20);
+        let batches =
+            vec![(one(leader, "a"), os()), (one(0, "b"), os()), (one(0, "c"), unlogged()), (one(9, "d"), os())];
+        let bytes = one(0, "a").as_bytes().len() as u64;
+        let results = as_group(&queue, batches);
+        let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(|error| error.kind())).collect();
+        let refused = Some(ErrorKind::NoSuchColumnFamily);
+        assert_eq!(kinds, [refused.filter(|_| leader == 7), None, None, refused]);
+        let count = |ticker| queue.statistics().ticker(ticker);
+        let found = (
+            count(Ticker::WriteDoneBySelf),
+            count(Ticker::WriteDoneByOther),
+            count(Ticker::WriteWithWal),
+            count(Ticker::NumberKeysWritten),
+        );
+        assert_eq!(found, expected);
+        assert_eq!(count(Ticker::BytesWritten), bytes * expected.3);
+    }
+}
+
+#[test]
+fn a_failed_append_of_several_records_may_have_left_some_and_says_so() {
+    let fs = MemoryFs::new();
+    let queue = queue(&fs, 1, 1 << 20);
+    fs.inject(Fault::on(FsOp::Append, "*.log", FaultEffect::ShortWrite));
+    let os = WriteOptions::default;
+    let results = as_group(&queue, vec![(one(0, "a"), os()), (one(0, "b"), os())]);
+    for result in results {
+        let error = result.expect_err("the log failed");
+        assert_eq!(error.kind(), ErrorKind::DurabilityUnknown, "{error}");
+    }
+    assert_eq!(queue.visible().load(Ordering::Acquire), 0);
+}
+
+#[test]
+fn who_asks_for_durability_only_is_not_told_of_a_batch() {
+    for (op, kind) in [(FsOp::Append, ErrorKind::Io), (FsOp::Sync, ErrorKind::DurabilityUnknown)] {
+        for asks in [
+            |queue: &WriteQueue| queue.flush_wal(true),
+            |queue: &WriteQueue| queue.write(&mut WriteBatch::new(), &WriteOptions::synced()).map(drop),
+        ] {
+            let fs = MemoryFs::new();
+            let queue = queue(&fs, 1, 1 << 20);
+            put(&queue, "a", &WriteOptions::with_durability(Durability::Buffered)).expect("memory");
+            fs.inject(Fault::on(op, "*.log", FaultEffect::Eio));
+            let error = asks(&queue).expect_err("injected");
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(!error.to_string().contains("batch") && error.to_string().contains("writes before"), "{error}");
+        }
     }
 }
 

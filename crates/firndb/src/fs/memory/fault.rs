@@ -73,6 +73,8 @@ pub enum FaultEffect {
     Eio,
     /// `ENOSPC`, and nothing is done.
     NoSpace,
+    /// `EPERM`, and nothing is done: what Linux says to a hard link on FAT.
+    NotPermitted,
     /// An append stores the first half of its bytes, then fails with `EIO`. Any other operation: as [`Eio`](Self::Eio).
     ShortWrite,
     /// A sync fails with `EIO` and drops the unsynced bytes: they can be read until the crash, are zeroes after it, and
@@ -174,7 +176,11 @@ pub(super) fn strike(faults: &mut Vec<Fault>, op: FsOp, name: &str, index: u64) 
 
 impl FaultEffect {
     pub(super) fn error(self) -> io::Error {
-        io::Error::from_raw_os_error(if self == FaultEffect::NoSpace { libc::ENOSPC } else { libc::EIO })
+        io::Error::from_raw_os_error(match self {
+            FaultEffect::NoSpace => libc::ENOSPC,
+            FaultEffect::NotPermitted => libc::EPERM,
+            _ => libc::EIO,
+        })
     }
 }
 

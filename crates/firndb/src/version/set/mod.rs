@@ -203,9 +203,7 @@ impl VersionSet {
         for entry in config.fs.list(&config.dir)? {
             match file_name::parse(&entry.name) {
                 Some((FileKind::Table | FileKind::Wal | FileKind::Blob, _)) => {
-                    let detail = format!("it does not exist, but {} does: repair, or clear the directory", entry.name);
-                    let error = Error::corrupt(CorruptionKind::Missing, detail);
-                    return Err(error.in_file(&current, None));
+                    return Err(manifest::without_current(&*config.fs, &config.dir));
                 }
                 Some((FileKind::InfoLog, _)) => {}
                 Some((kind, number)) => {
@@ -248,7 +246,7 @@ impl VersionSet {
     /// key order of a family by its name; where it gives none, the built-in order that MANIFEST names is taken.
     ///
     /// # Errors
-    /// `NoSuchDatabase` without CURRENT; `Corruption`; `InvalidArgument` if a family was made with another order than is
+    /// `NoSuchDatabase` without CURRENT and data; `Corruption`; `InvalidArgument` if a family was made with another order than is
     /// asked for; `NotSupported` if none is asked for and MANIFEST names one that is not built in.
     pub(crate) fn recover(
         config: VersionSetConfig,
