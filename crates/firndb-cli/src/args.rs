@@ -19,10 +19,10 @@ pub(crate) struct Arguments {
     /// The column family (default: `default`; for flush and compact: all)
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) cf: Option<String>,
-    /// One JSON object a line
+    /// One JSON object a line, of verbs that print or read any
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Every key and value as hex, in arguments, input and output
+    /// Every key and value as hex, in arguments, input and output, of verbs that have any
     #[arg(long, global = true)]
     pub(crate) hex: bool,
 }
@@ -35,7 +35,7 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Write one key; creates a missing database
+    /// Write one key; creates a missing database. After `--`, nothing is taken for an option
     Put {
         db: PathBuf,
         #[arg(allow_hyphen_values = true)]
@@ -43,16 +43,16 @@ pub(crate) enum Verb {
         #[arg(allow_hyphen_values = true)]
         value: OsString,
     },
-    /// Print the value of a key; exit code 1 if it is absent
+    /// Print the value of a key; exit code 1 if it is absent. After `--`, nothing is taken for an option
     Get {
         db: PathBuf,
         #[arg(allow_hyphen_values = true)]
         key: OsString,
-        /// The exact bytes, without escapes or a newline
+        /// The exact bytes, without escapes or a newline, whatever --json and --hex say
         #[arg(long)]
         raw: bool,
     },
-    /// Delete a key
+    /// Delete a key. After `--`, nothing is taken for an option
     Delete {
         db: PathBuf,
         #[arg(allow_hyphen_values = true)]
@@ -62,8 +62,11 @@ pub(crate) enum Verb {
     Scan(Scan),
     /// Print the number of keys
     Count { db: PathBuf },
-    /// Write `key<TAB>value` lines from stdin, in atomic batches; a line without a TAB deletes; creates a missing
-    /// database
+    /// Write `key<TAB>value` lines from stdin, in atomic batches; creates a missing database
+    ///
+    /// A line without a TAB deletes its key; TABs after the first are part of the value. With --json, a line is an object
+    /// with `key` and `value`, or `key_hex` and `value_hex`; null deletes; other members are ignored, and of two with one
+    /// name the last counts.
     Load {
         db: PathBuf,
         /// Lines a batch

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         }
     };
     if let Err(error) = outlive_file_size_limit() {
-        return Failure::Usage(format!("the signal for files that are too large cannot be caught: {error}")).report();
+        return Failure::Io("the signal for files that are too large", error).report();
     }
     match run(&arguments) {
         Ok(code) => ExitCode::from(code),

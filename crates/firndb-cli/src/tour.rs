@@ -93,10 +93,12 @@ pub(crate) fn tour(dir: Option<&Path>) -> Outcome {
     let place = Place::of(dir)?;
     let start = Instant::now();
     let code = own_database(&place.dir.join("unicode"))?;
-    rocksdb_database(&place.dir.join("rocksdb"))?;
+    let rocksdb = place.dir.join("rocksdb");
+    rocksdb_database(&rocksdb)?;
     say!("\nThe tour took {:.1} s.", start.elapsed().as_secs_f64());
     if !place.is_temporary {
         say!("Its databases are in {}: look at them with `firn stats` and `firn scan`.", place.dir.display());
+        say!("RocksDB's own tools go on from there, too: `ldb --db={} scan`.", rocksdb.display());
     }
     Ok(code)
 }
@@ -318,6 +320,5 @@ fn rocksdb_database(dir: &Path) -> Result<(), Failure> {
         report.entries,
         report.tables
     );
-    say!("   RocksDB's own tools go on from here: `ldb --db={} scan`.", dir.display());
     Ok(())
 }

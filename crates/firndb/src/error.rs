@@ -25,7 +25,8 @@ pub enum ErrorKind {
     NoSuchDatabase,
     /// Another process, or another handle in this one, has the database open for writing.
     Locked,
-    /// A sync failed: the write may or may not survive a crash. Read it back, or repeat it if that is harmless.
+    /// A sync of the log failed, or an append of several writers' records: the write was not applied, and may or may not be
+    /// there after a crash. Read it back, or repeat it if that is harmless.
     DurabilityUnknown,
     /// The database stopped accepting writes after an earlier failure, which is the cause in the message.
     ReadOnly,

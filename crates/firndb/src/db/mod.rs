@@ -146,7 +146,8 @@ impl Db {
     /// Applies a batch as a whole: visible at once, and surviving a crash as a whole or not at all.
     ///
     /// # Errors
-    /// `NoSuchColumnFamily` (nothing was applied), `ReadOnly` after an earlier failure, `DurabilityUnknown`, `Io`.
+    /// `NoSuchColumnFamily`; `ReadOnly` after an earlier failure; `Io` and `NoSpace` if the log could not be written, and
+    /// `DurabilityUnknown` if nobody knows how much of it was. Nothing was applied.
     pub fn write(&self, batch: &mut WriteBatch) -> Result<()> {
         self.write_with(batch, &WriteOptions::default())
     }

@@ -18,6 +18,7 @@ use crate::table::reader::{TableOpenContext, TableReader};
 use crate::version::edit::FileMeta;
 use crate::version::manifest::without_current;
 use crate::version::set::{Recovered, VersionSet, VersionSetConfig};
+use crate::version::table_cache::no_table;
 use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::batch::WriteBatch;
@@ -274,12 +275,7 @@ fn verify_table(
     if !fs.exists(&path)? {
         let old = dir.join(file_name::old_table(meta.number));
         if !fs.exists(&old)? {
-            return Err(Error::corrupt_at(
-                CorruptionKind::Missing,
-                &path,
-                0,
-                "MANIFEST names this file, which is not there",
-            ));
+            return Err(no_table(&path));
         }
         path = old;
     }

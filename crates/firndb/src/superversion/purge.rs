@@ -122,6 +122,16 @@ struct Obsolete {
     not_before_ms: u64,
 }
 
+impl Obsolete {
+    /// The oldest log of those before and this.
+    fn oldest_log(&self, before: Option<FileNumber>) -> Option<FileNumber> {
+        match self.kind {
+            FileKind::Wal => Some(before.map_or(self.number, |before| before.min(self.number))),
+            _ => before,
+        }
+    }
+}
+
 /// Asked before a file is unlinked: true if it must stay for now.
 pub(crate) type IsNeeded = Box<dyn Fn(FileKind, FileNumber) -> bool + Send + Sync>;
 
@@ -346,7 +356,7 @@ impl Janitor {
             let mut queue = self.queue.lock();
             let (mut due, later): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut queue.files).into_iter().partition(|file| file.not_before_ms <= now);
-            oldest_log = later.iter().filter(|file| file.kind == FileKind::Wal).map(|file| file.number).min();
+            oldest_log = later.iter().fold(None, |oldest, file| file.oldest_log(oldest));
             due.sort_unstable_by_key(|file| file.number);
             queue.files = later;
             queue.in_hand = due.iter().map(|file| file.number).collect();
@@ -357,6 +367,7 @@ impl Janitor {
         for mut file in due {
             let has_older = file.kind == FileKind::Wal && oldest_log.is_some_and(|oldest| oldest < file.number);
             if has_older || (self.config.is_needed)(file.kind, file.number) {
+                oldest_log = file.oldest_log(oldest_log);
                 kept.push(file);
                 continue;
             }
@@ -373,9 +384,7 @@ impl Janitor {
                     self.log(LogLevel::Error, &format!("bug: an obsolete file is not there: {error}"));
                 }
                 Err(error) => {
-                    if file.kind == FileKind::Wal {
-                        oldest_log = oldest_log.or(Some(file.number));
-                    }
+                    oldest_log = file.oldest_log(oldest_log);
                     file.tries += 1;
                     let wait = (RETRY_FIRST_MS << file.tries.min(10)).min(RETRY_MAX_MS);
                     file.not_before_ms = now + wait;

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
 use arc_swap::Guard;
@@ -176,17 +176,14 @@ impl TableCache {
 
     fn open_file(&self, file: &TableFile) -> Result<(Arc<dyn RandomAccessFile>, PathBuf)> {
         let path = self.dir.join(file_name::table(file.number()));
-        let missing = match self.fs.open_random(&path) {
-            Err(error) if error.is_not_found() => error,
+        match self.fs.open_random(&path) {
+            Err(error) if error.is_not_found() => {}
             outcome => return outcome.map(|handle| (handle, path)),
-        };
+        }
         let old = self.dir.join(file_name::old_table(file.number()));
         match self.fs.open_random(&old) {
             Ok(handle) => Ok((handle, old)),
-            Err(error) if error.is_not_found() => {
-                let detail = format!("MANIFEST names this table, but it does not exist ({missing})");
-                Err(Error::corrupt(CorruptionKind::Missing, detail).in_file(&path, None))
-            }
+            Err(error) if error.is_not_found() => Err(no_table(&path)),
             Err(error) => Err(error),
         }
     }
@@ -214,6 +211,11 @@ impl TableCache {
             ring.push_back(Arc::downgrade(file));
         }
     }
+}
+
+/// The table at `path` is named and not there.
+pub(crate) fn no_table(path: &Path) -> Error {
+    Error::corrupt(CorruptionKind::Missing, "MANIFEST names this table, but it does not exist").in_file(path, None)
 }
 
 #[cfg(test)]

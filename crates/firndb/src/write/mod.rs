@@ -7,6 +7,7 @@ mod budget;
 mod commit;
 mod gate;
 mod line;
+mod log_failure;
 mod options;
 mod queue;
 mod stall;

@@ -36,6 +36,7 @@ use super::budget::BudgetMember;
 use super::commit::{Commit, Family, apply};
 use super::gate::WriteGate;
 use super::line::{Line, Parallel, Step, Waiter};
+use super::log_failure::LogFailure;
 use super::options::{Durability, WriteOptions};
 use super::stall::{StallConfig, StallInputs, StallState};
 use super::wal_set::WalSet;
@@ -44,57 +45,6 @@ use super::wal_set::WalSet;
 const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Groups with fewer entries are applied by their leader: waking threads costs more than it saves.
 const PARALLEL_ENTRIES_MIN: u32 = 64;
-
-/// What of the log failed.
-enum LogFailure {
-    Append(Error),
-    Sync(Error),
-}
-
-impl LogFailure {
-    fn error(&self) -> &Error {
-        match self {
-            LogFailure::Append(error) | LogFailure::Sync(error) => error,
-        }
-    }
-
-    /// As the writer of the only record hears it: the end of the record is not in the file.
-    fn of_one(self) -> Error {
-        match self {
-            LogFailure::Append(error) => {
-                let kind = error.kind();
-                error.because(kind, "the write-ahead log could not be written; the batch was not applied")
-            }
-            LogFailure::Sync(error) => error.because(
-                ErrorKind::DurabilityUnknown,
-                "the write-ahead log could not be synced; the batch was not applied, and may or may not survive",
-            ),
-        }
-    }
-
-    /// As the writers of several records hear it: those before the one that did not fit may have arrived whole.
-    fn of_several(self) -> Error {
-        match self {
-            LogFailure::Append(error) => error.because(
-                ErrorKind::DurabilityUnknown,
-                "the write-ahead log could not be written; the batch was not applied, and may or may not survive",
-            ),
-            sync => sync.of_one(),
-        }
-    }
-
-    /// As somebody hears it who asked for the durability of what was written before.
-    fn of_none(self) -> Error {
-        let (kind, error, what) = match self {
-            LogFailure::Append(error) => (error.kind(), error, "written"),
-            LogFailure::Sync(error) => (ErrorKind::DurabilityUnknown, error, "synced"),
-        };
-        error.because(
-            kind,
-            format!("the write-ahead log could not be {what}; writes before may or may not survive a crash"),
-        )
-    }
-}
 
 /// Where the full memtables go: tells the background that these families have something to flush.
 pub(crate) type OnFull = Box<dyn Fn(&[ColumnFamilyId]) + Send + Sync>;
