@@ -165,8 +165,9 @@ fn a_damaged_manifest_or_current_is_3_and_a_log_is_recovered_to_a_point_and_repo
     place.run("put", &["k", "v"]).fails(3, "MANIFEST");
     std::fs::write(&manifest, &whole).expect("writable");
     let current = place.db().join("CURRENT");
-    for bad in ["", "MANIFEST-999999\n", "nonsense\n", "MANIFEST-000001"] {
+    for bad in ["", "MANIFEST-999999\n", "nonsense\n", "MANIFEST-000001", &"x".repeat(10_000)] {
         std::fs::write(&current, bad).expect("writable");
+        assert_eq!(place.run("verify", &[]).code, 3, "{bad:?}");
         let ran = place.run("count", &[]);
         assert!(ran.code == 3 && ran.out.is_empty(), "{bad:?}: {ran:?}");
     }

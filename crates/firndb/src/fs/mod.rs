@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{CorruptionKind, Error, Result};
 
 pub(crate) mod memory;
 pub(crate) mod paced;
@@ -116,15 +116,13 @@ pub trait Fs: Send + Sync + Debug + 'static {
     /// Bytes that can still be written to the device of `path`.
     fn free_space(&self, path: &Path) -> Result<u64>;
 
-    /// Reads a whole small file, refusing one longer than `limit` bytes.
+    /// Reads a whole small file. `Corruption` if it is longer than `limit` bytes.
     fn read_whole(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
         let file = self.open_random(path)?;
         let size = file.size()?;
         if size > limit {
-            return Err(crate::error::Error::new(
-                crate::error::ErrorKind::Limit,
-                format!("{} has {size} bytes; at most {limit} are expected", path.display()),
-            ));
+            let detail = format!("it has {size} bytes; at most {limit} are expected");
+            return Err(Error::corrupt(CorruptionKind::BadLength, detail).in_file(path, None));
         }
         let mut bytes = vec![0; size as usize];
         let filled = file.read_at(0, &mut bytes)?;
