@@ -17,6 +17,7 @@ mod parts;
 mod pins;
 mod read_only;
 mod reads;
+mod replay;
 mod stats;
 mod verify;
 

@@ -7,28 +7,21 @@
 use std::path::Path;
 
 use crate::background::scheduler::Scheduler;
-use crate::clock::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flush::{self, FlushContext, FlushJob};
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::FileNumber;
-use crate::memtable::MemTable;
-use crate::metrics::LogLevel;
 use crate::options::{BackgroundMode, Options};
-use crate::recovery::SetAsideTable;
-use crate::recovery::lost::{self, Evidence, Lost};
-use crate::superversion::FrozenSnapshots;
+use crate::recovery::lost;
+use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Mutex};
 use crate::threads::ThreadPool;
-use crate::version::edit::VersionEdit;
 use crate::version::manifest::without_current;
-use crate::version::set::{Recovered, VersionSet};
+use crate::version::set::VersionSet;
 use crate::write::{BudgetMember, WriteConfig, WriteQueue};
 
 use super::core::{Core, LockHolder};
-use super::parts::{
-    Listing, Opened, Parts, default_family, janitor, needed_logs, read_parts, table_path, version_config, wanted_order,
-};
+use super::parts::{Listing, Opened, Parts, default_family, janitor, read_parts, version_config, wanted_order};
+use super::replay::make_durable;
 
 /// Opens a directory for writing.
 pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
@@ -57,11 +50,9 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened> {
         }
     });
     lost::numbers_in_lost(&*fs, dir)?.into_iter().for_each(|number| set.mark_file_number_used(number));
-    let mut parts = read_parts(dir, &options, set, &recovered, &listing.logs())?;
+    let mut parts = read_parts(dir, &options, set, &recovered)?;
     refuse_unusable_tables(&parts)?;
-    // Before the edit: after it, MANIFEST would no longer say what it does not know.
-    set_aside_lost_tables(dir, &options, &mut parts, &recovered, &listing)?;
-    let log = make_durable(dir, &options, &parts, &recovered)?;
+    let log = make_durable(dir, &options, &mut parts, &recovered, &listing)?;
     finish(dir, options, parts, lock, &listing, log)
 }
 
@@ -72,84 +63,6 @@ fn refuse_unusable_tables(parts: &Parts) -> Result<()> {
         let version = Arc::clone(&family.state.load_full().version);
         version.files().try_for_each(|(_, file)| parts.tables.refuse_unusable(file, &version.order))
     })
-}
-
-/// Moves the orphans that hold, or may hold, what nothing else holds out of the reach of the janitor.
-fn set_aside_lost_tables(
-    dir: &Path,
-    options: &Options,
-    parts: &mut Parts,
-    recovered: &Recovered,
-    listing: &Listing,
-) -> Result<()> {
-    let fs = &*options.fs;
-    let logs = needed_logs(recovered, &listing.logs());
-    for number in listing.tables() {
-        if recovered.families.iter().any(|family| family.version.contains(number)) {
-            continue;
-        }
-        let path = table_path(fs, dir, number)?;
-        let evidence = Evidence::new(recovered, &logs, &parts.replayed);
-        let lost = match lost::lost_writes(fs, &path, number, evidence) {
-            Ok(None) => continue,
-            Ok(Some(lost)) => lost,
-            // Moving it needs no reading.
-            Err(error) => Lost { sequences: None, reason: format!("it cannot be read: {error}") },
-        };
-        let path = lost::set_aside(fs, dir, &path)?;
-        if let Some(logger) = &options.logger {
-            let message =
-                format!("table {number} is in no version, and was moved to {}: {}", path.display(), lost.reason);
-            logger.log(LogLevel::Warn, &message);
-        }
-        let table = SetAsideTable { table: number, path, sequences: lost.sequences, reason: lost.reason };
-        parts.replayed.report.set_aside.push(table);
-    }
-    Ok(())
-}
-
-/// Writes everything that was replayed to tables, in one edit that also says that no log so far is needed any more;
-/// returns the number of the first that will be.
-fn make_durable(dir: &Path, options: &Options, parts: &Parts, recovered: &Recovered) -> Result<FileNumber> {
-    let log_number = parts.versions.new_file_number();
-    let frozen = FrozenSnapshots { sequences: vec![parts.replayed.last_sequence], keeps_everything: false };
-    let mut outputs = Vec::new();
-    let mut empty = Vec::new();
-    for (index, family) in parts.families.values().enumerate() {
-        let memtable_id = parts.next_memtable_id + index as u64;
-        let memtable = MemTable::new(
-            memtable_id,
-            family.state.config.order.clone(),
-            family.options.write_buffer_size as usize,
-            log_number,
-            options.clock.unix_seconds(),
-        );
-        if family.state.load_full().memtable.is_empty() {
-            family.state.replace_empty_memtable(memtable);
-            empty.push(VersionEdit {
-                family: family.state.id(),
-                log_number: Some(log_number),
-                ..VersionEdit::default()
-            });
-            continue;
-        }
-        family.state.switch_memtable(memtable);
-        let own = FlushContext {
-            fs: Arc::clone(&options.fs),
-            dir: dir.to_owned(),
-            clock: Arc::clone(&options.clock),
-            rate_limiter: options.rate_limiter.clone(),
-            versions: Arc::clone(&parts.versions),
-            table: family.table(),
-        };
-        if let Some(job) = FlushJob::pick(&family.state) {
-            // What a failure leaves behind here is an orphan of the next open.
-            outputs.push(job.run(&own, &frozen, &CancelToken::default())?);
-        }
-    }
-    let last_sequence = parts.replayed.last_sequence.max(recovered.last_sequence);
-    flush::install(&*options.fs, &parts.versions, outputs, empty, Some(last_sequence))?;
-    Ok(log_number)
 }
 
 /// Starts what runs: OPTIONS, janitor, queue with its first log, background.
@@ -203,7 +116,7 @@ fn finish(
                 is_manual: options.background == BackgroundMode::Manual,
             },
             last_sequence,
-            parts.next_memtable_id + parts.families.len() as u64,
+            parts.next_memtable_id.load(Ordering::Relaxed),
         );
         let janitor = janitor(
             dir,

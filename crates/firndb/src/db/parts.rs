@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::background::error_state::ErrorState;
 use crate::background::scheduler::Scheduler;
 use crate::cache::BlockCache;
-use crate::clock::CancelToken;
+use crate::clock::{CancelToken, Clock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name::{self, FileKind};
@@ -15,10 +15,10 @@ use crate::fs::Fs;
 use crate::memtable::MemTable;
 use crate::metrics::Statistics;
 use crate::options::{BLOCK_CACHE_BYTES, FamilyOptions, Options};
-use crate::recovery::{ReplayTarget, Replayed, replay};
+use crate::recovery::{OnFull, ReplayTarget, Replayed, replay};
 use crate::superversion::purge::{Janitor, JanitorConfig, JanitorSeed};
 use crate::superversion::{FamilyConfig, FamilyState};
-use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::version::set::{FamilySnapshot, Recovered, VersionSet, VersionSetConfig};
 use crate::version::table_cache::TableCache;
@@ -89,17 +89,11 @@ pub(super) struct Parts {
     pub(super) text: OptionsText,
     pub(super) families: BTreeMap<ColumnFamilyId, Arc<Family>>,
     pub(super) replayed: Replayed,
-    pub(super) next_memtable_id: u64,
+    pub(super) next_memtable_id: AtomicU64,
 }
 
-/// Reads MANIFEST and OPTIONS, and replays the logs into memtables. Writes nothing.
-pub(super) fn read_parts(
-    dir: &Path,
-    options: &Options,
-    set: VersionSet,
-    recovered: &Recovered,
-    logs: &[FileNumber],
-) -> Result<Parts> {
+/// Reads OPTIONS, and makes what MANIFEST names. Writes nothing.
+pub(super) fn read_parts(dir: &Path, options: &Options, set: VersionSet, recovered: &Recovered) -> Result<Parts> {
     let fs = &options.fs;
     let text = OptionsText::read(&**fs, dir)?;
     let statistics = options.statistics.clone().unwrap_or_default();
@@ -114,33 +108,64 @@ pub(super) fn read_parts(
     );
     let seed = JanitorSeed::new();
     let mut families = BTreeMap::new();
-    let mut targets = BTreeMap::new();
     let mut next_memtable_id = 1;
     for family in &recovered.families {
         let own = family_options(options, &text, family)?;
         let state = new_state(family, &seed, &own, next_memtable_id, options);
         next_memtable_id += 1;
-        let memtable = Arc::clone(&state.load_full().memtable);
-        targets.insert(family.id, ReplayTarget { log_number: family.log_number, memtable });
         families.insert(family.id, Family::new(state, own));
     }
-    let logs = needed_logs(recovered, logs);
-    let replayed = replay(&**fs, dir, &logs, options.wal_recovery_mode, last_in_tables(recovered), &targets)?;
-    let versions = Arc::new(set);
     Ok(Parts {
         seed,
         statistics,
         cache,
         tables: Arc::new(tables),
-        versions,
+        versions: Arc::new(set),
         text,
         families,
-        replayed,
-        next_memtable_id,
+        replayed: Replayed::default(),
+        next_memtable_id: AtomicU64::new(next_memtable_id),
     })
 }
 
 impl Parts {
+    /// Replays the logs into memtables. If there is an `on_full`, they get no larger than they may have been when the logs
+    /// were written.
+    pub(super) fn replay(
+        &self,
+        dir: &Path,
+        options: &Options,
+        recovered: &Recovered,
+        logs: &[FileNumber],
+        on_full: Option<OnFull<'_>>,
+    ) -> Result<Replayed> {
+        let target = |family: &FamilySnapshot| {
+            let own = self.families.get(&family.id)?;
+            let bytes_max = own.options.write_buffer_size.saturating_mul(own.options.max_write_buffer_number as u64);
+            let target = ReplayTarget {
+                log_number: family.log_number,
+                memtable: self.new_memtable(own, family.log_number, &*options.clock),
+                bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
+            };
+            Some((family.id, target))
+        };
+        let mut targets = recovered.families.iter().filter_map(target).collect();
+        let logs = needed_logs(recovered, logs);
+        let (mode, last) = (options.wal_recovery_mode, last_in_tables(recovered));
+        let replayed = replay(&*options.fs, dir, &logs, mode, last, &mut targets, on_full)?;
+        for (id, target) in targets {
+            if let Some(family) = self.families.get(&id) {
+                family.state.replace_empty_memtable(target.memtable);
+            }
+        }
+        Ok(replayed)
+    }
+
+    pub(super) fn new_memtable(&self, family: &Family, log_number: FileNumber, clock: &dyn Clock) -> Arc<MemTable> {
+        let id = self.next_memtable_id.fetch_add(1, Ordering::Relaxed);
+        new_memtable(id, family.state.config.order.clone(), &family.options, log_number, clock)
+    }
+
     /// The running database, with a write queue or without. The caller has the janitor made, since both know each other.
     pub(super) fn into_core(
         self,
@@ -207,15 +232,19 @@ fn new_state(
     memtable_id: u64,
     database: &Options,
 ) -> Arc<FamilyState> {
-    let memtable = MemTable::new(
-        memtable_id,
-        family.order.clone(),
-        options.write_buffer_size as usize,
-        family.log_number,
-        database.clock.unix_seconds(),
-    );
+    let memtable = new_memtable(memtable_id, family.order.clone(), options, family.log_number, &*database.clock);
     let config = FamilyConfig { id: family.id, name: family.name.clone(), order: family.order.clone() };
     FamilyState::new(config, memtable, Arc::clone(&family.version), Arc::clone(&seed.graveyard))
+}
+
+fn new_memtable(
+    id: u64,
+    order: KeyOrder,
+    options: &FamilyOptions,
+    log_number: FileNumber,
+    clock: &dyn Clock,
+) -> Arc<MemTable> {
+    MemTable::new(id, order, options.write_buffer_size as usize, log_number, clock.unix_seconds())
 }
 
 /// Where a table is: the first RocksDBs called it otherwise.

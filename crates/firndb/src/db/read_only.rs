@@ -83,7 +83,8 @@ fn try_open_read_only(dir: &Path, options: &Options) -> Result<Opened> {
     }
     let order = wanted_order(options);
     let (set, recovered, logs) = read_beside_a_writer(dir, options, &order)?;
-    let parts = read_parts(dir, options, set, &recovered, &logs)?;
+    let mut parts = read_parts(dir, options, set, &recovered)?;
+    parts.replayed = parts.replay(dir, options, &recovered, &logs, None)?;
     for family in parts.families.values() {
         parts.tables.open_all(&family.state.load_full().version)?;
     }

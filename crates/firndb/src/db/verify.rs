@@ -224,8 +224,8 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
         return Ok(Vec::new());
     }
     let logs = needed_logs(&recovered, &Listing::of(fs, dir)?.logs());
-    let targets = BTreeMap::new();
-    let replayed = match replay(fs, dir, &logs, WalRecoveryMode::PointInTime, last_in_tables(&recovered), &targets) {
+    let mode = WalRecoveryMode::PointInTime;
+    let replayed = match replay(fs, dir, &logs, mode, last_in_tables(&recovered), &mut BTreeMap::new(), None) {
         // A writer removed a log: what was in it is in a table, and MANIFEST says so by now.
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
         other => other?,

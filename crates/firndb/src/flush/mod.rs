@@ -74,6 +74,12 @@ impl FlushJob {
         (!memtables.is_empty()).then(|| FlushJob { family: Arc::clone(family), memtables, log_number })
     }
 
+    /// A memtable that was never in a view of the family. Logs below `log_number` hold nothing of the family that tables do
+    /// not, once this and what comes after it in the same edit is installed.
+    pub(crate) fn of_replayed(family: &Arc<FamilyState>, memtable: &Arc<MemTable>, log_number: FileNumber) -> FlushJob {
+        FlushJob { family: Arc::clone(family), memtables: vec![Arc::clone(memtable)], log_number }
+    }
+
     /// The largest sequence number in it: the visible number has to have reached it.
     pub(crate) fn largest_sequence(&self) -> SequenceNumber {
         self.memtables.iter().map(|memtable| memtable.largest_seq()).max().unwrap_or_default()

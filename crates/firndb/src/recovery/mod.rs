@@ -75,7 +75,15 @@ pub struct RecoveryReport {
 pub(crate) struct ReplayTarget {
     pub(crate) log_number: FileNumber,
     pub(crate) memtable: Arc<MemTable>,
+    /// A memtable of more bytes is full.
+    pub(crate) bytes_max: usize,
 }
+
+/// Takes a memtable that is full before all logs are read, and gives an empty one.
+pub(crate) type OnFull<'a> = &'a mut dyn FnMut(ColumnFamilyId, &Arc<MemTable>) -> Result<Arc<MemTable>>;
+
+/// Full memtables are looked for after so many bytes of records.
+const CHECK_BYTES: usize = 1 << 18;
 
 /// What replaying found.
 #[derive(Debug, Default)]
@@ -86,21 +94,24 @@ pub(crate) struct Replayed {
     pub(crate) report: RecoveryReport,
 }
 
-/// Replays `logs`, which ascend, into the memtables of `families`.
+/// Replays `logs`, which ascend, into the memtables of `families`; those that are full go to `on_full`, if there is one.
 ///
 /// # Errors
-/// `Corruption` where the mode does not tolerate what was found; `NotSupported` naming a feature.
+/// `Corruption` where the mode does not tolerate what was found; `NotSupported` naming a feature; what `on_full` says.
 pub(crate) fn replay(
     fs: &dyn Fs,
     dir: &Path,
     logs: &[FileNumber],
     mode: WalRecoveryMode,
     last_sequence: SequenceNumber,
-    families: &BTreeMap<ColumnFamilyId, ReplayTarget>,
+    families: &mut BTreeMap<ColumnFamilyId, ReplayTarget>,
+    on_full: Option<OnFull<'_>>,
 ) -> Result<Replayed> {
     let mut replay = Replay {
         mode,
         families,
+        on_full,
+        unchecked: 0,
         found: Replayed { last_sequence, ..Replayed::default() },
         has_stopped: false,
         next: None,
@@ -112,9 +123,12 @@ pub(crate) fn replay(
     Ok(replay.found)
 }
 
-struct Replay<'a> {
+struct Replay<'a, 'f> {
     mode: WalRecoveryMode,
-    families: &'a BTreeMap<ColumnFamilyId, ReplayTarget>,
+    families: &'a mut BTreeMap<ColumnFamilyId, ReplayTarget>,
+    on_full: Option<OnFull<'f>>,
+    /// Bytes of records since the last look at the memtables.
+    unchecked: usize,
     found: Replayed,
     /// Point in time: damage was met, and only a log that goes on exactly there may follow.
     has_stopped: bool,
@@ -123,7 +137,7 @@ struct Replay<'a> {
     next: Option<u64>,
 }
 
-impl Replay<'_> {
+impl Replay<'_, '_> {
     fn log(&mut self, fs: &dyn Fs, path: PathBuf, log: FileNumber, is_last: bool) -> Result<()> {
         let file = fs.open_random(&path)?;
         self.found.report.bytes += file.size()?;
@@ -134,7 +148,10 @@ impl Replay<'_> {
         loop {
             let (offset, reason, is_cut_off) = match reader.next(&mut record)? {
                 ReadOutcome::Record { offset } => match self.batch(&record, log, &path, offset) {
-                    Ok(true) => continue,
+                    Ok(true) => {
+                        self.hand_on_full(record.len())?;
+                        continue;
+                    }
                     Ok(false) => {
                         self.drop_piece(log, offset, "records after damage in an earlier log".to_owned(), false);
                         return Ok(());
@@ -167,6 +184,21 @@ impl Replay<'_> {
                 _ => return Ok(()),
             }
         }
+    }
+
+    fn hand_on_full(&mut self, record_bytes: usize) -> Result<()> {
+        self.unchecked += record_bytes;
+        if self.unchecked < CHECK_BYTES {
+            return Ok(());
+        }
+        self.unchecked = 0;
+        let Some(on_full) = &mut self.on_full else { return Ok(()) };
+        for (id, target) in self.families.iter_mut() {
+            if target.memtable.approximate_bytes() > target.bytes_max {
+                target.memtable = on_full(*id, &target.memtable)?;
+            }
+        }
+        Ok(())
     }
 
     fn drop_piece(&mut self, log: FileNumber, offset: u64, reason: String, is_cut_off: bool) {
@@ -232,11 +264,11 @@ mod tests {
             }
         }
         let memtable = MemTable::new(1, KeyOrder::Bytewise, 4096, FileNumber(1), 0);
-        let target = ReplayTarget { log_number: FileNumber(1), memtable: Arc::clone(&memtable) };
+        let target = ReplayTarget { log_number: FileNumber(1), memtable: Arc::clone(&memtable), bytes_max: usize::MAX };
         let numbers: Vec<FileNumber> = logs.iter().map(|(number, ..)| FileNumber(*number)).collect();
-        let families = BTreeMap::from([(ColumnFamilyId::DEFAULT, target)]);
+        let mut families = BTreeMap::from([(ColumnFamilyId::DEFAULT, target)]);
         let last = SequenceNumber(last_sequence);
-        let found = replay(&fs, Path::new("/"), &numbers, WalRecoveryMode::PointInTime, last, &families);
+        let found = replay(&fs, Path::new("/"), &numbers, WalRecoveryMode::PointInTime, last, &mut families, None);
         let found = found.expect("point in time takes what it gets");
         let is_there =
             |sequence: &u64| memtable.get(format!("{sequence:03}").as_bytes(), SequenceNumber::MAX).is_some();

@@ -13,6 +13,7 @@ mod lost;
 mod manifest;
 mod pins;
 mod read_only;
+mod recovery;
 mod stress;
 mod styles;
 mod views;
