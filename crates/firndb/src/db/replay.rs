@@ -128,7 +128,7 @@ fn set_aside_lost_tables(
             Ok(None) => continue,
             Ok(Some(lost)) => lost,
             // Moving it needs no reading.
-            Err(error) => Lost { sequences: None, reason: format!("it cannot be read: {error}") },
+            Err(error) => Lost { sequences: None, reason: format!("it cannot be read: {error}"), is_damage: true },
         };
         let path = lost::set_aside(fs, dir, &path)?;
         if let Some(logger) = &options.logger {

@@ -199,54 +199,65 @@ fn forget_what_moved(dir: &Path, options: &Options, report: &mut VerifyReport) {
 fn verify_orphans(dir: &Path, options: &Options, orphans: &[FileNumber], report: &mut VerifyReport) -> Result<()> {
     let mut lost = lost_tables(dir, options, orphans)?;
     for _ in 0..WRITER_TRIES {
-        if lost.is_empty() {
-            return Ok(());
+        if lost.damages.is_empty() {
+            break;
         }
         // A writer beside us may have the edit underway.
         options.clock.sleep(WRITER_WAIT);
         lost = lost_tables(dir, options, orphans)?;
     }
-    report.damages.append(&mut lost);
+    report.damages.append(&mut lost.damages);
+    report.notes.append(&mut lost.notes);
     Ok(())
 }
 
-/// What is wrong with the orphans, as MANIFEST and the logs are now.
-fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<Vec<Error>> {
+#[derive(Default)]
+struct Findings {
+    damages: Vec<Error>,
+    notes: Vec<String>,
+}
+
+/// Looks for orphans that hold what nothing else does, as MANIFEST and the logs are now.
+fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<Findings> {
+    let mut found = Findings::default();
     let fs = &*options.fs;
     if orphans.is_empty() {
-        return Ok(Vec::new());
+        return Ok(found);
     }
     let recovered = recover(dir, options)?;
     let is_live = |number| recovered.families.iter().any(|family| family.version.contains(number));
     let is_suspect = |number: &FileNumber| !is_live(*number) && !lost::is_past(*number, &recovered);
     let suspects: Vec<FileNumber> = orphans.iter().copied().filter(is_suspect).collect();
     if suspects.is_empty() {
-        return Ok(Vec::new());
+        return Ok(found);
     }
     let logs = needed_logs(&recovered, &Listing::of(fs, dir)?.logs());
     let mode = WalRecoveryMode::PointInTime;
     let replayed = match replay(fs, dir, &logs, mode, last_in_tables(&recovered), &mut BTreeMap::new(), None) {
         // A writer removed a log: what was in it is in a table, and MANIFEST says so by now.
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
+        Err(error) if error.is_not_found() => return Ok(found),
         other => other?,
     };
     let evidence = Evidence::new(&recovered, &logs, &replayed);
-    let mut damages = Vec::new();
     for number in suspects {
         let path = table_path(fs, dir, number)?;
         match lost::lost_writes(fs, &path, number, evidence) {
             Ok(None) => {}
+            Ok(Some(lost)) if !lost.is_damage => {
+                let name = file_name::table(number);
+                found.notes.push(format!("{name} is in no version, as after a crash in a flush: {}", lost.reason));
+            }
             Ok(Some(lost)) => {
                 let kind = if recovered.is_cut_off { CorruptionKind::Truncated } else { CorruptionKind::Missing };
                 let manifest = dir.join(file_name::manifest(recovered.manifest_number));
                 let what = format!("{} is in no version: {}", file_name::table(number), lost.reason);
-                damages.push(Error::corrupt_at(kind, &manifest, 0, what));
+                found.damages.push(Error::corrupt_at(kind, &manifest, 0, what));
             }
             Err(error) if error.is_not_found() => {}
-            Err(error) => damages.push(error),
+            Err(error) => found.damages.push(error),
         }
     }
-    Ok(damages)
+    Ok(found)
 }
 
 /// OPTIONS must be readable, and agree with MANIFEST: no open gets past it otherwise.

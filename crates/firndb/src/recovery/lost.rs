@@ -67,6 +67,8 @@ pub struct SetAsideTable {
 pub(crate) struct Lost {
     pub(crate) sequences: Option<RangeInclusive<SequenceNumber>>,
     pub(crate) reason: String,
+    /// Something was there that is not any more; else it may be what a crash left between a table and its edit.
+    pub(crate) is_damage: bool,
 }
 
 /// What an orphan is held against.
@@ -127,7 +129,8 @@ pub(crate) fn lost_writes(
         }
         (Err(error), _) => return Err(error),
     };
-    Ok(Some(Lost { sequences: found.sequences().filter(|_| !found.is_ingested), reason }))
+    let sequences = found.sequences().filter(|_| !found.is_ingested);
+    Ok(Some(Lost { sequences, reason, is_damage: !evidence.logs_have_all }))
 }
 
 /// What a table holds that nothing else does.
