@@ -40,6 +40,10 @@ fn entry(entry: firndb::Result<(Slice, Slice)>) -> (Vec<u8>, Vec<u8>) {
     (key.to_vec(), value.to_vec())
 }
 
+fn is_traced() -> bool {
+    std::env::var_os("FIRN_TRACE").is_some()
+}
+
 impl Run {
     fn db(&self) -> &Db {
         self.db.as_ref().expect("open")
@@ -52,25 +56,21 @@ impl Run {
     fn open(&mut self) {
         let db = Db::open_with(&self.dir, self.options.clone()).unwrap_or_else(|e| panic!("{}: open: {e}", self.label));
         self.db = Some(db);
-        if std::env::var_os("FIRN_TRACE").is_some() {
-            eprintln!(
-                "opened seq {} {:?} {:?}",
-                self.db().latest_sequence(),
-                self.db().recovery_report(),
-                self.db()
-                    .stats()
-                    .families
-                    .iter()
-                    .map(|f| (
-                        f.memtable_entries,
-                        f.immutable_memtables,
-                        f.levels.iter().map(|l| l.files).collect::<Vec<_>>()
-                    ))
-                    .collect::<Vec<_>>()
-            );
+        if is_traced() {
+            eprintln!("opened {:?} {}", self.db().recovery_report(), self.shape());
             eprintln!("{:?}", self.options.fs.list(&self.dir));
         }
         self.compare_all();
+    }
+
+    /// Where the entries are, for whoever follows a run.
+    fn shape(&self) -> String {
+        let stats = self.db().stats();
+        let families = stats.families.iter().map(|family| {
+            let levels: Vec<_> = family.levels.iter().map(|level| level.files).collect();
+            (family.memtable_entries, family.immutable_memtables, levels)
+        });
+        format!("seq {} {:?}", self.db().latest_sequence(), families.collect::<Vec<_>>())
     }
 
     fn key(&mut self) -> Vec<u8> {
@@ -260,21 +260,8 @@ impl Run {
 
     fn step(&mut self) {
         let dice = self.random.below(100);
-        if std::env::var_os("FIRN_TRACE").is_some() {
-            eprintln!(
-                "{dice} seq {} {:?}",
-                self.db().latest_sequence(),
-                self.db()
-                    .stats()
-                    .families
-                    .iter()
-                    .map(|f| (
-                        f.memtable_entries,
-                        f.immutable_memtables,
-                        f.levels.iter().map(|l| l.files).collect::<Vec<_>>()
-                    ))
-                    .collect::<Vec<_>>()
-            );
+        if is_traced() {
+            eprintln!("{dice} {}", self.shape());
         }
         match dice {
             0..55 => self.write(),

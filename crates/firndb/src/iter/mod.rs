@@ -34,3 +34,53 @@ pub(crate) trait InternalIterator {
     /// The value.
     fn value(&self) -> &[u8];
 }
+
+/// Implements [`InternalIterator`] for an enum each of whose variants holds one. An enum, not a trait object: one
+/// predictable branch a call, and everything inlines.
+macro_rules! internal_iterator_of_variants {
+    ([$($generics:tt)*] $kind:ty: $($variant:ident),+) => {
+        impl<$($generics)*> $crate::iter::InternalIterator for $kind {
+            #[inline]
+            fn valid(&self) -> bool {
+                match self { $(Self::$variant(run) => run.valid(),)+ }
+            }
+
+            fn seek_to_first(&mut self) -> $crate::error::Result<()> {
+                match self { $(Self::$variant(run) => run.seek_to_first(),)+ }
+            }
+
+            fn seek_to_last(&mut self) -> $crate::error::Result<()> {
+                match self { $(Self::$variant(run) => run.seek_to_last(),)+ }
+            }
+
+            fn seek(&mut self, target: &[u8]) -> $crate::error::Result<()> {
+                match self { $(Self::$variant(run) => run.seek(target),)+ }
+            }
+
+            fn seek_for_prev(&mut self, target: &[u8]) -> $crate::error::Result<()> {
+                match self { $(Self::$variant(run) => run.seek_for_prev(target),)+ }
+            }
+
+            #[inline]
+            fn next(&mut self) -> $crate::error::Result<()> {
+                match self { $(Self::$variant(run) => run.next(),)+ }
+            }
+
+            #[inline]
+            fn prev(&mut self) -> $crate::error::Result<()> {
+                match self { $(Self::$variant(run) => run.prev(),)+ }
+            }
+
+            #[inline]
+            fn key(&self) -> &[u8] {
+                match self { $(Self::$variant(run) => run.key(),)+ }
+            }
+
+            #[inline]
+            fn value(&self) -> &[u8] {
+                match self { $(Self::$variant(run) => run.value(),)+ }
+            }
+        }
+    };
+}
+pub(crate) use internal_iterator_of_variants;

@@ -1,10 +1,7 @@
 //! The sorted runs that a cursor merges: memtables, tables, levels.
-//!
-//! An enum, not a trait object: one predictable branch a call, and everything inlines.
 
-use crate::error::Result;
-use crate::iter::InternalIterator;
 use crate::iter::merging::MergingIter;
+use crate::iter::{InternalIterator, internal_iterator_of_variants};
 use crate::memtable::MemTableIter;
 use crate::table::TableIter;
 use crate::version::level_iter::LevelIter;
@@ -24,58 +21,7 @@ pub(crate) enum Source {
     Level(LevelIter),
 }
 
-macro_rules! each {
-    ($source:expr, $run:ident => $call:expr) => {
-        match $source {
-            Source::Memtable($run) => $call,
-            Source::Table($run) => $call,
-            Source::Level($run) => $call,
-        }
-    };
-}
-
-impl InternalIterator for Source {
-    #[inline]
-    fn valid(&self) -> bool {
-        each!(self, run => run.valid())
-    }
-
-    fn seek_to_first(&mut self) -> Result<()> {
-        each!(self, run => run.seek_to_first())
-    }
-
-    fn seek_to_last(&mut self) -> Result<()> {
-        each!(self, run => run.seek_to_last())
-    }
-
-    fn seek(&mut self, target: &[u8]) -> Result<()> {
-        each!(self, run => run.seek(target))
-    }
-
-    fn seek_for_prev(&mut self, target: &[u8]) -> Result<()> {
-        each!(self, run => run.seek_for_prev(target))
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        each!(self, run => run.next())
-    }
-
-    #[inline]
-    fn prev(&mut self) -> Result<()> {
-        each!(self, run => run.prev())
-    }
-
-    #[inline]
-    fn key(&self) -> &[u8] {
-        each!(self, run => run.key())
-    }
-
-    #[inline]
-    fn value(&self) -> &[u8] {
-        each!(self, run => run.value())
-    }
-}
+internal_iterator_of_variants!([] Source: Memtable, Table, Level);
 
 impl Run for Source {
     #[inline]
@@ -110,57 +56,7 @@ impl<R: Run> Runs<R> {
     }
 }
 
-macro_rules! either {
-    ($runs:expr, $run:ident => $call:expr) => {
-        match $runs {
-            Runs::Single($run) => $call,
-            Runs::Merging($run) => $call,
-        }
-    };
-}
-
-impl<R: Run> InternalIterator for Runs<R> {
-    #[inline]
-    fn valid(&self) -> bool {
-        either!(self, run => run.valid())
-    }
-
-    fn seek_to_first(&mut self) -> Result<()> {
-        either!(self, run => run.seek_to_first())
-    }
-
-    fn seek_to_last(&mut self) -> Result<()> {
-        either!(self, run => run.seek_to_last())
-    }
-
-    fn seek(&mut self, target: &[u8]) -> Result<()> {
-        either!(self, run => run.seek(target))
-    }
-
-    fn seek_for_prev(&mut self, target: &[u8]) -> Result<()> {
-        either!(self, run => run.seek_for_prev(target))
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        either!(self, run => run.next())
-    }
-
-    #[inline]
-    fn prev(&mut self) -> Result<()> {
-        either!(self, run => run.prev())
-    }
-
-    #[inline]
-    fn key(&self) -> &[u8] {
-        either!(self, run => run.key())
-    }
-
-    #[inline]
-    fn value(&self) -> &[u8] {
-        either!(self, run => run.value())
-    }
-}
+internal_iterator_of_variants!([R: Run] Runs<R>: Single, Merging);
 
 impl<R: Run> Run for Runs<R> {
     #[inline]

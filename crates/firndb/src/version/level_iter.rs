@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
-use crate::iter::InternalIterator;
+use crate::iter::{InternalIterator, internal_iterator_of_variants};
 use crate::sync::Arc;
 use crate::table::TableIter;
 use crate::table::block::BlockSlice;
@@ -178,57 +178,7 @@ pub(crate) enum TableOrLevelIter {
     Level(LevelIter),
 }
 
-macro_rules! either {
-    ($self:expr, $run:ident => $call:expr) => {
-        match $self {
-            TableOrLevelIter::Table($run) => $call,
-            TableOrLevelIter::Level($run) => $call,
-        }
-    };
-}
-
-impl InternalIterator for TableOrLevelIter {
-    #[inline]
-    fn valid(&self) -> bool {
-        either!(self, run => run.valid())
-    }
-
-    fn seek_to_first(&mut self) -> Result<()> {
-        either!(self, run => run.seek_to_first())
-    }
-
-    fn seek_to_last(&mut self) -> Result<()> {
-        either!(self, run => run.seek_to_last())
-    }
-
-    fn seek(&mut self, target: &[u8]) -> Result<()> {
-        either!(self, run => run.seek(target))
-    }
-
-    fn seek_for_prev(&mut self, target: &[u8]) -> Result<()> {
-        either!(self, run => run.seek_for_prev(target))
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        either!(self, run => run.next())
-    }
-
-    #[inline]
-    fn prev(&mut self) -> Result<()> {
-        either!(self, run => run.prev())
-    }
-
-    #[inline]
-    fn key(&self) -> &[u8] {
-        either!(self, run => run.key())
-    }
-
-    #[inline]
-    fn value(&self) -> &[u8] {
-        either!(self, run => run.value())
-    }
-}
+internal_iterator_of_variants!([] TableOrLevelIter: Table, Level);
 
 #[cfg(test)]
 mod tests {
