@@ -20,7 +20,7 @@ use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::version::Version;
 use crate::version::edit::VersionEdit;
-use crate::write::{BudgetMember, StallInputs};
+use crate::write::{BudgetMember, StallInputs, WriteQueue};
 
 use super::core::{Core, Family};
 
@@ -259,29 +259,29 @@ impl Core {
             // Looked at under the lock, which `close` waits for.
             cancel.check()?;
             queue.gate().refusal()?;
-            let families = self.all_families();
-            let mut jobs: Vec<_> = families
-                .iter()
-                .filter_map(|family| FlushJob::pick(&family.state).map(|job| (Arc::clone(family), job)))
-                .collect();
+            let jobs = self.pick_flushes(queue)?;
             if jobs.is_empty() {
                 break;
-            }
-            if !self.options.atomic_flush {
-                jobs.truncate(1);
             }
             let largest = jobs.iter().map(|(_, job)| job.largest_sequence()).max().unwrap_or_default();
             if self.visible.load(Ordering::Acquire) < largest.0 {
                 return Err(Error::new(ErrorKind::Internal, "a full memtable has writes that are not visible yet"));
             }
-            if families.len() > 1 {
-                // A power loss must not keep one family's part of a batch in a table and lose another's in a log.
-                let through = jobs.iter().map(|(_, job)| job.log_number()).max().unwrap_or_default();
-                queue.sync_wals_below(through)?;
-            }
             self.run_flushes(jobs, Vec::new(), cancel, done)?;
         }
         Ok(())
+    }
+
+    /// The full memtables of one family, or of all families if they go together.
+    fn pick_flushes(&self, queue: &WriteQueue) -> Result<Vec<(Arc<Family>, FlushJob)>> {
+        let families = self.all_families();
+        let mut jobs =
+            families.iter().filter_map(|family| FlushJob::pick(&family.state).map(|job| (Arc::clone(family), job)));
+        match self.options.atomic_flush {
+            // Between two switches: one in the middle would part what was written together.
+            true => queue.exclusive(|_, _| Ok(jobs.collect())),
+            false => Ok(jobs.next().into_iter().collect()),
+        }
     }
 
     /// Runs flushes, and makes them and `further` durable in one step; `done` gets what listeners are to hear of.
@@ -383,14 +383,6 @@ impl Core {
     /// Makes everything that was written to `families` so far durable in tables; waits for it.
     pub(super) fn flush_families(self: &Arc<Self>, families: &[ColumnFamilyId]) -> Result<()> {
         self.check_open()?;
-        let all: Vec<_>;
-        let families = match self.options.atomic_flush {
-            false => families,
-            true => {
-                all = self.all_families().iter().map(|family| family.state.id()).collect();
-                &all[..]
-            }
-        };
         self.writes()?.switch_memtables(families)?;
         self.flush_full_memtables().inspect_err(|error| self.flush_failed(error))
     }

@@ -89,11 +89,6 @@ impl FlushJob {
         self.family.id()
     }
 
-    /// The log after the youngest one that the memtables were written to.
-    pub(crate) fn log_number(&self) -> FileNumber {
-        self.log_number
-    }
-
     /// Writes the table.
     ///
     /// # Errors

@@ -121,7 +121,8 @@ impl Commit {
         let mut switched = Vec::new();
         for family in &mut self.families {
             let is_empty = family.memtable.is_empty();
-            if !is_empty && !full.contains(&family.state.id()) {
+            // With atomic flush, what one family has in tables the others must have there, too.
+            if !is_empty && !config.atomic_flush && !full.contains(&family.state.id()) {
                 continue;
             }
             self.next_memtable_id += 1;
@@ -172,9 +173,6 @@ impl Commit {
                     .filter(|family| !family.memtable.is_empty() && family.memtable.log_number() <= oldest)
                     .map(|family| family.state.id()),
             );
-        }
-        if config.atomic_flush && !full.is_empty() {
-            full = self.families.iter().map(|family| family.state.id()).collect();
         }
         full
     }

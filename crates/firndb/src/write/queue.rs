@@ -6,7 +6,8 @@
 //! the order of the log and become visible in that order, group by group.
 //!
 //! Invariants
-//! 1. One leader at a time; only the leader touches the [`Commit`].
+//! 1. One leader at a time; only the leader touches the logs, the memtables and the last number in the [`Commit`]. Whoever
+//!    else looks in, or sets how a family stands, takes its lock, too, and waits for the leader.
 //! 2. A batch is visible only after its record is in the log (unless it asked for none) and all of its entries are in
 //!    their memtables; `visible` only rises.
 //! 3. Memtables are switched only between groups: a memtable that is full has all of its writers done, and everything in
@@ -332,7 +333,7 @@ impl WriteQueue {
             Durability::Os | Durability::Synced => commit.wals.hand_over(),
         });
         let outcome = match handed {
-            Ok(()) if durability == Durability::Synced => commit.wals.sync_all().map_err(LogFailure::Sync),
+            Ok(()) if durability == Durability::Synced => commit.wals.sync().map_err(LogFailure::Sync),
             other => other.map_err(LogFailure::Append),
         };
         outcome.inspect_err(|failure| self.gate.stop_writes(failure.error()))
@@ -542,15 +543,6 @@ impl WriteQueue {
             queue.gate.refusal()?;
             let durability = if sync { Durability::Synced } else { Durability::Os };
             queue.log_outcome(commit, Ok(()), durability).map_err(LogFailure::of_none)
-        })
-    }
-
-    /// Syncs all logs below the current one and, with several families, is called before a flush is made durable: a
-    /// power loss must not keep one family's half of a batch and lose the other's.
-    pub(crate) fn sync_wals_below(&self, log: FileNumber) -> Result<()> {
-        self.exclusive(|queue, commit| {
-            let through = FileNumber(log.0.saturating_sub(1));
-            commit.wals.sync_through(through).inspect_err(|error| queue.gate.stop_writes(error))
         })
     }
 

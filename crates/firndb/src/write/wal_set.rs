@@ -1,16 +1,15 @@
 //! The write-ahead logs that are alive: the current one, and older ones that unflushed memtables still need.
 //!
-//! Invariants: (1) a log is synced only after every older log that has unsynced records: otherwise a power loss could
-//! tear an older log, and point-in-time recovery would stop before records that were acknowledged as synced. (2) A log
-//! that failed is never appended to again. (3) A log has records only once all logs before it are durable: what survives
-//! a power loss is a prefix.
+//! Invariants: (1) A log begins only when the one before it is durable to its last byte. So what survives a power loss is a
+//! prefix; a sync of the current log makes everything before it durable; and of a full memtable, whose log ended with it,
+//! nothing can be lost but with its log and its table. (2) A log that failed is never appended to again.
 
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::file_name;
 use crate::format::key::FileNumber;
-use crate::fs::{CreateMode, Fs, WritableFile};
+use crate::fs::{CreateMode, Fs};
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
 use crate::wal::writer::LogWriter;
@@ -31,8 +30,6 @@ pub(super) struct WalSet {
     has_unsynced: bool,
     /// Bytes of the current log whose writing to the device has begun.
     begun: u64,
-    /// Older logs with records that were never synced, oldest first.
-    unsynced: Vec<(FileNumber, Arc<dyn WritableFile>)>,
     /// Older logs and their sizes, oldest first.
     older: Vec<(FileNumber, u64)>,
 }
@@ -47,7 +44,6 @@ impl WalSet {
             number: FileNumber(0),
             has_unsynced: false,
             begun: 0,
-            unsynced: Vec::new(),
             older: Vec::new(),
         }
     }
@@ -71,7 +67,7 @@ impl WalSet {
     pub(super) fn switch(&mut self, number: FileNumber) -> Result<()> {
         // The old log first, to its last byte: a power loss that kept the new one's records and cut the old one off
         // between two of its own would leave a hole that nothing shows. Once a memtable, not once a write.
-        self.sync_all()?;
+        self.sync()?;
         let path = self.dir.join(file_name::wal(number));
         let file = self.fs.create(&path, CreateMode::New)?;
         if let Err(error) = self.fs.sync_dir(&self.dir) {
@@ -81,9 +77,6 @@ impl WalSet {
         }
         if let Some(old) = self.current.take() {
             self.older.push((self.number, old.size()));
-            if self.has_unsynced {
-                self.unsynced.push((self.number, Arc::clone(old.file())));
-            }
         }
         let mut log = LogWriter::new(file, None);
         // Records gather until `hand_over`: one append a group.
@@ -100,7 +93,6 @@ impl WalSet {
         if let Some(old) = self.current.take() {
             self.older.push((self.number, old.size()));
         }
-        self.unsynced.clear();
         self.has_unsynced = false;
     }
 
@@ -139,39 +131,24 @@ impl WalSet {
         }
     }
 
-    /// Syncs all logs up to and including `through`, oldest first.
-    pub(super) fn sync_through(&mut self, through: FileNumber) -> Result<()> {
-        while let Some((number, file)) = self.unsynced.first() {
-            if *number > through {
-                return Ok(());
-            }
-            // A file that went meanwhile was not needed.
-            file.sync_data()?;
-            self.statistics.add(Ticker::WalFileSynced, 1);
-            self.unsynced.remove(0);
+    /// Makes all records durable.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        if !self.has_unsynced {
+            return Ok(());
         }
-        if self.number <= through && self.has_unsynced {
-            self.hand_over()?;
-            let log = self.log()?;
-            let outcome = log.file().sync_data();
-            if let Err(error) = &outcome {
-                log.poison(error.clone());
-            }
-            outcome?;
-            self.statistics.add(Ticker::WalFileSynced, 1);
-            self.has_unsynced = false;
+        self.hand_over()?;
+        let log = self.log()?;
+        if let Err(error) = log.file().sync_data() {
+            log.poison(error.clone());
+            return Err(error);
         }
+        self.statistics.add(Ticker::WalFileSynced, 1);
+        self.has_unsynced = false;
         Ok(())
-    }
-
-    /// Syncs everything.
-    pub(super) fn sync_all(&mut self) -> Result<()> {
-        self.sync_through(self.number)
     }
 
     /// Takes out the logs below `needed`, with their sizes: they are obsolete.
     pub(super) fn release(&mut self, needed: FileNumber) -> Vec<(FileNumber, u64)> {
-        self.unsynced.retain(|(number, _)| *number >= needed);
         let (gone, kept) = std::mem::take(&mut self.older).into_iter().partition(|(number, _)| *number < needed);
         self.older = kept;
         gone

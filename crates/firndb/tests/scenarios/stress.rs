@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use firndb::{
-    ColumnFamily, Db, ErrorKind, Fault, FaultEffect, FsOp, HealthState, ReadOptions, Slice, WriteBatch, WriteOptions,
+    ColumnFamily, CrashPolicy, Db, Durability, ErrorKind, Fault, FaultEffect, FsOp, HealthState, ReadOptions, Slice,
+    WriteBatch, WriteOptions,
 };
 
-use crate::lab::{Lab, ORDERLY, Random, eventually};
+use crate::lab::{DIR, Lab, ORDERLY, Random, eventually};
 
 const ACCOUNTS: u64 = 64;
 const START: i64 = 1000;
@@ -322,4 +323,53 @@ fn the_sum_is_the_same_in_every_view_and_after_every_crash_while_the_disk_refuse
         }
     });
     assert!(strikes > 5 && images > 2, "{strikes} strikes, {images} images");
+}
+
+/// Writes without a log are as durable as their tables, and those of several families come together.
+#[test]
+fn a_power_loss_never_parts_unlogged_batches_whatever_switches_while_a_flush_begins() {
+    const FAMILIES: usize = 100;
+    let lab = Lab::with_threads().change(|options| {
+        options.atomic_flush = true;
+        options.family.write_buffer_size = 1 << 10;
+        options.avoid_flush_during_shutdown = true;
+    });
+    let db = lab.open();
+    let families: Vec<_> = (0..FAMILIES).map(|n| db.create_column_family(&n.to_string()).expect("new")).collect();
+    let is_over = AtomicBool::new(false);
+    let unlogged = WriteOptions::with_durability(Durability::NoWal);
+    let mut seen = std::collections::BTreeSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0_u64.. {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut batch = WriteBatch::new();
+                for family in &families {
+                    batch.put_cf(family, "round", [&round.to_le_bytes()[..], &[7; 100]].concat());
+                }
+                db.write_with(&mut batch, &unlogged).expect("memory");
+            }
+        });
+        let _end = End(&is_over);
+        let until = Instant::now() + Duration::from_secs(seconds().min(20) / 2);
+        while Instant::now() < until {
+            let image = lab.crash(CrashPolicy::DropUnsynced, 0);
+            let reader = Db::open_read_only(DIR, image.options.clone()).expect("it opens");
+            let rounds: std::collections::BTreeSet<_> = (0..FAMILIES)
+                .map(|n| {
+                    let family = reader.column_family(&n.to_string()).expect("there");
+                    let value = family.get("round").expect("readable");
+                    value.map(|value| u64::from_le_bytes(value[..8].try_into().expect("eight bytes")))
+                })
+                .collect();
+            assert_eq!(rounds.len(), 1, "{rounds:?}");
+            seen.extend(rounds);
+            reader.close().expect("nothing is open");
+        }
+    });
+    assert!(seen.len() > 5, "{seen:?}");
+    drop(families);
+    db.close().expect("nothing is open");
 }
