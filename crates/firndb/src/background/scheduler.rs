@@ -134,6 +134,12 @@ impl Scheduler {
         }
     }
 
+    /// True on a thread that runs one of the jobs.
+    pub(crate) fn is_running_here(&self) -> bool {
+        let own = std::thread::current().id();
+        self.queues.lock().running.contains(&own)
+    }
+
     /// Drops waiting jobs and waits for running ones, but for the one that calls. Twice is harmless. A job's panic goes on
     /// here.
     pub(crate) fn shutdown(&self) {

@@ -1,13 +1,14 @@
 //! The end of a database: asked for, or by the last handle's drop.
 
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use crate::clock::CancelToken;
 use crate::error::Result;
 use crate::metrics::LogLevel;
 use crate::options::BackgroundMode;
-use crate::sync::Arc;
 use crate::sync::atomic::{Ordering, fence};
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 use super::Db;
 use super::core::Core;
@@ -25,9 +26,41 @@ pub enum CloseMode {
     Oust,
 }
 
+/// Whoever closes, one at a time: others wait for the end, since who hears of it may open the directory again.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    lock: Mutex<()>,
+    by: Mutex<Option<ThreadId>>,
+}
+
+impl Closing {
+    /// The right to close, once nobody else has it; `None` on a thread that must not wait for whoever has: the same one, or
+    /// one that is waited for.
+    fn enter(&self, is_waited_for: bool) -> Option<ClosingGuard<'_>> {
+        let own = std::thread::current().id();
+        let must_not_wait = is_waited_for || *self.by.lock() == Some(own);
+        let lock = if must_not_wait { self.lock.try_lock()? } else { self.lock.lock() };
+        *self.by.lock() = Some(own);
+        Some(ClosingGuard { by: &self.by, _lock: lock })
+    }
+}
+
+struct ClosingGuard<'a> {
+    by: &'a Mutex<Option<ThreadId>>,
+    _lock: MutexGuard<'a, ()>,
+}
+
+impl Drop for ClosingGuard<'_> {
+    fn drop(&mut self) {
+        // Before the lock goes, which is dropped after this.
+        *self.by.lock() = None;
+    }
+}
+
 impl Db {
     /// Closes the database: flushes memtables (unless `avoid_flush_during_shutdown`), ends background work, gives the
-    /// directory free. Closing twice is harmless. Other handles then fail with `Closed`.
+    /// directory free. Other handles then fail with `Closed`. Closing twice is harmless; at the same time, too: each call
+    /// returns when the database is closed, but for those from a listener, which the one that closes may wait for.
     ///
     /// # Errors
     /// `Busy`, naming the holders, if iterators or snapshots are open: nothing is closed then. `Io` or `NoSpace` if the
@@ -56,8 +89,8 @@ impl Db {
     pub fn close_with(&self, mode: CloseMode) -> Result<()> {
         let core = self.core();
         if core.is_closed.load(Ordering::Acquire) {
-            // Another call may be at it: whoever hears of the end may open the directory again.
-            drop(core.changing.lock());
+            // Another call may be at it still.
+            drop(core.closing.enter(core.is_waited_for()));
             return Ok(());
         }
         match mode {
@@ -69,25 +102,36 @@ impl Db {
             }
             CloseMode::Oust => core.pins.oust_all(),
         }
-        let result = core.shut_down();
-        if mode == CloseMode::Oust {
-            // Those that were made while the door was closing. Readers that were ousted read no more: who opens the
-            // directory next may do as they like.
-            core.pins.oust_all();
-            core.let_go();
-        } else {
-            core.let_go_after_readers();
-        }
-        result
+        core.end(mode)
     }
 }
 
 impl Core {
-    /// Ends jobs and writes; what is in memory goes to tables or stays in the log. Once.
-    fn shut_down(self: &Arc<Self>) -> Result<()> {
+    /// Closes, if nobody did; when this returns, somebody has.
+    fn end(self: &Arc<Self>, mode: CloseMode) -> Result<()> {
+        let Some(_one_at_a_time) = self.closing.enter(self.is_waited_for()) else { return Ok(()) };
         if self.is_closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let result = self.shut_down();
+        if mode == CloseMode::Oust {
+            // Those that were made while the door was closing. Readers that were ousted read no more: who opens the
+            // directory next may do as they like.
+            self.pins.oust_all();
+            self.let_go();
+        } else {
+            self.let_go_after_readers();
+        }
+        result
+    }
+
+    /// True on a thread that closing waits for: in a job of this database, or in its janitor.
+    fn is_waited_for(&self) -> bool {
+        self.scheduler.is_running_here() || self.janitor.is_running_here()
+    }
+
+    /// Ends jobs and writes; what is in memory goes to tables or stays in the log.
+    fn shut_down(self: &Arc<Self>) -> Result<()> {
         // Pairs with the fence in `view`: a reader either sees the mark, or has its pin where we look for it later.
         fence(Ordering::SeqCst);
         self.cancel.cancel();
@@ -131,10 +175,9 @@ impl Core {
 
     /// The last handle is gone. Nobody is left to hear of an error but the logger.
     pub(super) fn abandon(self: &Arc<Self>) {
-        if let Err(error) = self.shut_down() {
+        if let Err(error) = self.end(CloseMode::Refuse) {
             self.log(LogLevel::Error, || format!("closing failed: {error}"));
         }
-        self.let_go_after_readers();
     }
 
     fn let_go_after_readers(&self) {

@@ -23,6 +23,7 @@ use crate::version::set::VersionSet;
 use crate::version::table_cache::TableCache;
 use crate::write::{StallConfig, WriteQueue};
 
+use super::close::Closing;
 use super::options_text::OptionsText;
 
 /// The directory's lock, given back when the database and all of its readers are gone.
@@ -91,7 +92,7 @@ impl Family {
     }
 }
 
-/// See the module's text. Lock order: `changing`, a family's `compacting`, `flushing`, `families`; none is held across a user's
+/// See the module's text. Lock order: `closing`, `changing`, a family's `compacting`, `flushing`, `families`; none is held across a user's
 /// callback.
 pub(super) struct Core {
     pub(super) dir: PathBuf,
@@ -126,6 +127,7 @@ pub(super) struct Core {
     pub(super) report: RecoveryReport,
     pub(super) lock: LockHolder,
     pub(super) is_closed: AtomicBool,
+    pub(super) closing: Closing,
     /// Bytes of tables written by flushes and by compactions since open.
     pub(super) bytes_flushed: AtomicU64,
     pub(super) bytes_compacted: AtomicU64,

@@ -24,6 +24,7 @@ use crate::version::set::{FamilySnapshot, Recovered, VersionSet, VersionSetConfi
 use crate::version::table_cache::TableCache;
 use crate::write::WriteQueue;
 
+use super::close::Closing;
 use super::core::{Core, Family, LockHolder};
 use super::options_text::OptionsText;
 
@@ -205,6 +206,7 @@ impl Parts {
             report: self.replayed.report,
             lock,
             is_closed: AtomicBool::new(false),
+            closing: Closing::default(),
             bytes_flushed: AtomicU64::new(0),
             bytes_compacted: AtomicU64::new(0),
             options,

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -179,6 +179,8 @@ pub(crate) struct Janitor {
     unlinked: AtomicU64,
     missing: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Stays when the thread is taken out to be waited for.
+    thread_id: Mutex<Option<ThreadId>>,
 }
 
 impl fmt::Debug for Janitor {
@@ -217,6 +219,7 @@ impl Janitor {
             unlinked: AtomicU64::new(0),
             missing: AtomicU64::new(0),
             thread: Mutex::new(None),
+            thread_id: Mutex::new(None),
         })
     }
 
@@ -227,6 +230,7 @@ impl Janitor {
             .name("firndb-janitor".to_owned())
             .spawn(move || janitor.run())
             .map_err(|error| Error::from_io("spawn", &self.config.dir, &error))?;
+        *self.thread_id.lock() = Some(thread.thread().id());
         *self.thread.lock() = Some(thread);
         Ok(())
     }
@@ -282,6 +286,11 @@ impl Janitor {
             // A janitor that panicked has said so on stderr; there is nothing left to wait for.
             let _ = thread.join();
         }
+    }
+
+    /// True on the janitor's thread.
+    pub(crate) fn is_running_here(&self) -> bool {
+        *self.thread_id.lock() == Some(std::thread::current().id())
     }
 
     /// Hands a file over whose last use is in sight. Handing it in twice does nothing.

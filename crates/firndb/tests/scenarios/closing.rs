@@ -1,12 +1,15 @@
 //! The end of a database: asked for in three ways, by the last handle's drop, and beside calls that are still running.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use firndb::{CloseMode, CrashPolicy, Db, Durability, ErrorKind, Fault, FaultEffect, FsOp, ReadOptions, WriteOptions};
+use firndb::{
+    CloseMode, CrashPolicy, Db, Durability, ErrorKind, Fault, FaultEffect, Fs, FsOp, ReadOptions, WriteOptions,
+};
 
-use crate::lab::{Lab, Map, all, collect, eventually, fill, settle};
+use crate::lab::{DIR, Lab, Map, all, collect, eventually, fill, settle};
 
 #[test]
 fn close_refuses_and_names_the_line_that_made_each_reader() {
@@ -281,5 +284,31 @@ fn a_close_after_writes_were_stopped_tries_once_more_and_does_not_hide_what_is_l
         db.close().expect("nothing is open");
         lab.assert_disk_is_manifest();
         lab.verify();
+    }
+}
+
+#[test]
+fn whoever_closes_at_the_same_time_hears_of_the_end_when_it_has_come() {
+    let lab = Lab::with_threads().change(|options| options.family.write_buffer_size = 64 << 20);
+    let lock = Path::new(DIR).join("LOCK");
+    let mut expected = Map::new();
+    for round in 0..10 {
+        let db = lab.open();
+        expected.extend(fill(&db, 3000, &format!("round {round}")));
+        let turn = Mutex::new(());
+        std::thread::scope(|scope| {
+            for mode in [CloseMode::Refuse, CloseMode::Wait, CloseMode::Oust, CloseMode::Refuse] {
+                let (db, lab, turn, lock) = (&db, &lab, &turn, &lock);
+                scope.spawn(move || {
+                    db.close_with(mode).expect("nothing is open");
+                    let _one_at_a_time = turn.lock();
+                    drop(lab.fs.lock(lock).expect("nobody has it any more"));
+                });
+            }
+        });
+        drop(db);
+        let db = lab.open();
+        assert_eq!(db.recovery_report().batches, 0, "all of it was in tables");
+        assert_eq!(all(&db), expected);
     }
 }

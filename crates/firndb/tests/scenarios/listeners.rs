@@ -1,11 +1,12 @@
 //! Listeners are called when no lock is held: whatever they ask of the database, it answers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use firndb::{
-    BackgroundErrorEvent, CompactionEvent, Db, ErrorKind, EventListener, Fault, FaultEffect, FlushEvent, FsOp,
-    StallEvent, TableFileEvent,
+    BackgroundErrorEvent, CloseMode, CompactionEvent, Db, ErrorKind, EventListener, Fault, FaultEffect, FlushEvent,
+    FsOp, StallEvent, TableFileEvent,
 };
 
 use crate::lab::Lab;
@@ -99,5 +100,81 @@ fn a_listener_may_ask_the_database_whatever_it_likes() {
     let told = curious.told.lock().expect("whole").clone();
     for of in ["flush", "compaction", "stall", "error", "deleted"] {
         assert!(told.contains(&of), "{of}: {told:?}");
+    }
+}
+
+/// Closes the database at the first chance.
+#[derive(Default)]
+struct Closer {
+    db: Mutex<Option<Db>>,
+    calls: AtomicUsize,
+}
+
+impl std::fmt::Debug for Closer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Closer")
+    }
+}
+
+impl Closer {
+    fn close(&self) {
+        let db = self.db.lock().expect("whole").clone();
+        if let Some(db) = db {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            // Its background ends under this thread: what was underway there may fail.
+            let _ = db.close_with(CloseMode::Oust);
+        }
+    }
+}
+
+impl EventListener for Closer {
+    fn flush_completed(&self, _: &FlushEvent) {
+        self.close();
+    }
+
+    fn compaction_completed(&self, _: &CompactionEvent) {
+        self.close();
+    }
+
+    fn table_file_deleted(&self, _: &TableFileEvent) {
+        self.close();
+    }
+}
+
+#[test]
+fn a_listener_may_close_the_database_beside_others_that_do() {
+    for round in 0..20 {
+        let closer = Arc::new(Closer::default());
+        let mut lab = Lab::with_threads().change(|options| {
+            options.listeners.push(Arc::clone(&closer) as _);
+            options.family.write_buffer_size = 4096;
+            options.family.level0_file_num_compaction_trigger = 2;
+        });
+        let (send, done) = mpsc::channel();
+        let own = Arc::clone(&closer);
+        std::thread::spawn(move || {
+            let db = lab.open();
+            if round % 2 == 0 {
+                *own.db.lock().expect("whole") = Some(db.clone());
+            }
+            for number in 0..2000 {
+                if db.put(format!("key{:03}", number % 100), "x".repeat(50)).is_err() {
+                    break;
+                }
+            }
+            *own.db.lock().expect("whole") = Some(db.clone());
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| db.close().expect("closes"));
+                }
+            });
+            *own.db.lock().expect("whole") = None;
+            drop(db);
+            lab.options.listeners.clear();
+            lab.open().close().expect("nobody has it any more");
+            send.send(()).expect("awaited");
+        });
+        done.recv_timeout(Duration::from_secs(30)).expect("nobody waits for one that waits for them");
+        assert!(closer.calls.load(Ordering::Relaxed) > 0 || round % 2 == 1);
     }
 }
