@@ -231,7 +231,7 @@ impl Writer<'_> {
         let mut inputs = Inputs { entries: 0, are_all_logged: true };
         for (_, file) in self.compaction.files() {
             let table = self.context.tables.open(file, order)?;
-            inputs.entries += table.properties().entries;
+            inputs.entries = inputs.entries.saturating_add(table.properties().entries);
             inputs.are_all_logged &= table.properties().is_all_logged;
         }
         Ok(inputs)

@@ -428,14 +428,15 @@ impl Core {
     }
 
     fn compact_in_background(self: &Arc<Self>, family: &Arc<Family>) {
-        if self.is_closed.load(Ordering::Relaxed) || family.state.is_dropped() {
-            return;
-        }
         let result = {
             let Some(_one_at_a_time) = family.compacting.try_lock() else {
                 // A compaction by hand is running; it schedules the next one.
                 return;
             };
+            // Looked at under the lock, which whoever closes or drops the family waits for.
+            if self.is_closed.load(Ordering::Relaxed) || family.state.is_dropped() {
+                return;
+            }
             let version = Arc::clone(&family.state.load_full().version);
             match picker::pick(&version, &family.levels()) {
                 Some(picked) => self.run_compaction(family, picked),
@@ -528,8 +529,9 @@ impl Core {
         self.flush_families(&[family.state.id()])?;
         let result = {
             let _one_at_a_time = family.compacting.lock();
-            // Looked at under the lock, which `close` waits for.
+            // Looked at under the lock, which whoever closes or drops the family waits for.
             self.check_open()?;
+            family.check_not_dropped()?;
             let version = Arc::clone(&family.state.load_full().version);
             // The tables of the other styles are ordered by age: one merged from some of them, with younger and older
             // ones left, would have no place among them. RocksDB does not open that.

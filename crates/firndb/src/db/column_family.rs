@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::key::ColumnFamilyId;
 use crate::read::{Cursor, Iter, ReadOptions, Slice};
 use crate::sync::Arc;
@@ -137,17 +137,8 @@ impl ColumnFamily {
 
     #[inline]
     fn write(&self, batch: &mut WriteBatch, options: &WriteOptions) -> Result<()> {
-        self.check_not_dropped()?;
+        self.family.check_not_dropped()?;
         self.core().writes()?.write(batch, options).map(drop)
-    }
-
-    fn check_not_dropped(&self) -> Result<()> {
-        match self.family.state.is_dropped() {
-            false => Ok(()),
-            true => {
-                Err(Error::new(ErrorKind::ColumnFamilyDropped, format!("column family {:?} was dropped", self.name())))
-            }
-        }
     }
 
     /// All entries, in order, forwards and backwards; a view that never moves.
@@ -215,7 +206,7 @@ impl ColumnFamily {
     /// # Errors
     /// `Io`, `NoSpace`; writes then stop until a later try succeeds.
     pub fn flush(&self) -> Result<()> {
-        self.check_not_dropped()?;
+        self.family.check_not_dropped()?;
         self.core().flush_families(&[self.id()])
     }
 
@@ -225,7 +216,7 @@ impl ColumnFamily {
     /// # Errors
     /// `Io`, `Corruption`; the database is then as it was before.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.check_not_dropped()?;
+        self.family.check_not_dropped()?;
         // The files that touch the bounds are compacted as a whole anyway, so that either sort of bound will do.
         let bytes = |bound: Bound<&K>| match bound {
             Bound::Included(key) | Bound::Excluded(key) => Some(key.as_ref().to_vec()),

@@ -45,6 +45,17 @@ impl Family {
         Arc::new(Family { state, options, compacting: Mutex::new(()), is_scheduled: AtomicBool::new(false) })
     }
 
+    #[inline]
+    pub(super) fn check_not_dropped(&self) -> Result<()> {
+        match self.state.is_dropped() {
+            false => Ok(()),
+            true => {
+                let name = &self.state.config.name;
+                Err(Error::new(ErrorKind::ColumnFamilyDropped, format!("column family {name:?} was dropped")))
+            }
+        }
+    }
+
     pub(super) fn compacts_automatically(&self) -> bool {
         !self.options.disable_auto_compactions && self.options.compaction_style == CompactionStyle::Level
     }

@@ -94,12 +94,13 @@ impl Core {
         // Looked at under the lock, which `close` waits for.
         self.check_open()?;
         let queue = self.writes()?;
-        let log_number = queue.exclusive(|_, commit| Ok(commit.log_number()))?;
+        let (log_number, memtable_id) =
+            queue.exclusive(|_, commit| Ok((commit.log_number(), commit.new_memtable_id())))?;
         let order = options.key_order.clone();
         let mut made = None;
         let created = self.versions.create_family(name, order, log_number, |snapshot| {
             let memtable = MemTable::new(
-                u64::from(snapshot.id.0) << 32,
+                memtable_id,
                 snapshot.order.clone(),
                 options.write_buffer_size as usize,
                 log_number,

@@ -164,7 +164,7 @@ fn remove_orphans(core: &Core, listing: &Listing, old_options: Option<FileNumber
                 let is_gone = core.report.set_aside.iter().any(|lost| lost.table == *number);
                 !is_gone && !versions.iter().any(|version| version.contains(*number))
             }
-            // All of them were replayed, and what they held is in tables.
+            // All of them were read; what could be used of them is in tables, and the report says what could not.
             FileKind::Wal => true,
             // The version set unlinks those it knows.
             FileKind::Manifest => {

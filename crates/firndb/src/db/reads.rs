@@ -119,7 +119,6 @@ impl Core {
             ),
         };
         pin.set_view(view.number, sequence);
-        self.statistics.add(crate::metrics::Ticker::SuperversionAcquires, 1);
         let runs = (Arc::clone(&view.memtable), view.immutables.clone(), Arc::clone(&view.version));
         let hold = IteratorHold { _view: view, snapshot: options.snapshot.clone(), pin };
         Ok(View::new(runs, sequence, Arc::clone(&self.tables), options, Arc::clone(&self.statistics), Box::new(hold)))

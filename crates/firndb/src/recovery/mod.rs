@@ -218,6 +218,13 @@ impl Replay<'_, '_> {
             }
             self.has_stopped = false;
         }
+        // The numbers of a sound log rise. A record that goes back might hold an entry that is there, and would be left in
+        // the memtable half applied.
+        if let Some(next) = self.next.filter(|next| first.0 < *next) {
+            let what =
+                format!("a batch that begins with sequence number {first}, behind one that ended with {}", next - 1);
+            return Err(Error::corrupt_at(CorruptionKind::Order, path, offset, what));
+        }
         if first.0.checked_add(count).is_none_or(|end| end > SequenceNumber::MAX.0) {
             let what = format!("a batch of {count} operations from sequence number {first} on");
             return Err(Error::corrupt_at(CorruptionKind::BadLength, path, offset, what));
@@ -273,6 +280,33 @@ mod tests {
         let is_there =
             |sequence: &u64| memtable.get(format!("{sequence:03}").as_bytes(), SequenceNumber::MAX).is_some();
         ((1..20).filter(is_there).collect(), found.report.dropped.len())
+    }
+
+    #[test]
+    fn of_a_batch_whose_numbers_go_back_nothing_is_applied() {
+        for mode in [WalRecoveryMode::PointInTime, WalRecoveryMode::SkipAnyCorruptedRecords] {
+            let fs = MemoryFs::new();
+            let file = fs.create(&Path::new("/").join(file_name::wal(FileNumber(5))), CreateMode::New).expect("new");
+            let mut log = LogWriter::new(file, None);
+            for (sequence, keys) in [(10, &["a"][..]), (9, &["z", "a"]), (11, &["b"])] {
+                let mut batch = WriteBatch::new();
+                for key in keys {
+                    batch.put(key, sequence.to_string());
+                }
+                batch.set_sequence(SequenceNumber(sequence));
+                log.add_record(batch.as_bytes()).expect("memory");
+            }
+            let memtable = MemTable::new(1, KeyOrder::Bytewise, 4096, FileNumber(1), 0);
+            let target =
+                ReplayTarget { log_number: FileNumber(1), memtable: Arc::clone(&memtable), bytes_max: usize::MAX };
+            let mut families = BTreeMap::from([(ColumnFamilyId::DEFAULT, target)]);
+            let found = replay(&fs, Path::new("/"), &[FileNumber(5)], mode, SequenceNumber(0), &mut families, None);
+            let found = found.expect("both modes go on");
+            assert_eq!(found.report.dropped.len(), 1, "{mode:?}");
+            let there = |key: &str| memtable.get(key.as_bytes(), SequenceNumber::MAX).is_some();
+            let skips = mode == WalRecoveryMode::SkipAnyCorruptedRecords;
+            assert_eq!((there("a"), there("z"), there("b")), (true, false, skips), "{mode:?}");
+        }
     }
 
     #[test]

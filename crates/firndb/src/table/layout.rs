@@ -133,7 +133,7 @@ impl Footer {
         }
         let version = u32_at(&bytes, 41).unwrap_or(0);
         let checksum = ChecksumType::from_byte(bytes[0])
-            .ok_or_else(|| bad(CorruptionKind::BadMagic, format!("checksum type {} does not exist", bytes[0])))?;
+            .ok_or_else(|| bad(CorruptionKind::Malformed, format!("checksum type {} does not exist", bytes[0])))?;
         let offset = size - FOOTER_LEN as u64;
         match version {
             1..=5 => {

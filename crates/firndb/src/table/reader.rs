@@ -288,14 +288,20 @@ impl TableReader {
     }
 }
 
-/// What a table file of `size` bytes says of itself; `None` if it has no footer, because nobody finished it.
+/// What a table file of `size` bytes says of itself; `None` if it does not end as tables do, because nobody finished it.
 ///
 /// # Errors
 /// As of [`TableReader::open`].
 pub(crate) fn properties_of(file: &dyn RandomAccessFile, path: &Path, size: u64) -> Result<Option<TableProperties>> {
     let footer = match Footer::read(file, path, size) {
-        Err(error) if error.kind() == ErrorKind::Corruption => return Ok(None),
-        other => other?,
+        Err(error) => {
+            let kind = error.corruption().map(|corruption| corruption.kind);
+            return match kind {
+                Some(CorruptionKind::Truncated | CorruptionKind::BadMagic) => Ok(None),
+                _ => Err(error),
+            };
+        }
+        Ok(footer) => footer,
     };
     let metaindex = footer.read_block(file, path, footer.metaindex, true)?;
     let meta = read_metaindex(&metaindex).map_err(|error| error.in_file(path, Some(footer.metaindex.offset)))?;

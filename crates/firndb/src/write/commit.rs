@@ -77,6 +77,12 @@ impl Commit {
         self.wals.number()
     }
 
+    /// A number for the next memtable of any family.
+    pub(crate) fn new_memtable_id(&mut self) -> u64 {
+        self.next_memtable_id += 1;
+        self.next_memtable_id
+    }
+
     /// Refuses a batch with an unknown family, or with entries that are too long; before anything is written.
     pub(super) fn check(&self, batch: &WriteBatch) -> Result<()> {
         let mut last = None;

@@ -18,6 +18,9 @@ use super::stall::StallState;
 /// How fast writers go at first when they are slowed down; RocksDB's `delayed_write_rate`.
 const SLOWED_BYTES_PER_SECOND: u64 = 16 << 20;
 
+/// A writer that waits for its turn looks this often whether it still has to.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// See the module's text.
 pub(crate) struct WriteGate {
     clock: Arc<dyn Clock>,
@@ -61,6 +64,9 @@ impl WriteGate {
             return;
         }
         obstacle.stall = state;
+        if state == StallState::Free {
+            obstacle.next_write_us = 0;
+        }
         if !self.listeners.is_empty() {
             obstacle.untold.push_back(StallEvent { reason: state.reason().map(|reason| reason.to_string()) });
         }
@@ -115,6 +121,7 @@ impl WriteGate {
     fn pass_obstacle(&self, bytes: usize, options: &WriteOptions) -> Result<()> {
         let clock = &self.clock;
         let start = clock.monotonic_micros();
+        let mut turn = None;
         let mut obstacle = self.obstacle.lock();
         let outcome = loop {
             if let Some(error) = &obstacle.refusal {
@@ -134,15 +141,18 @@ impl WriteGate {
                 StallState::Stopped(_) => obstacle = self.changed.wait(obstacle),
                 _ => {
                     let now = clock.monotonic_micros();
-                    let cost = (bytes as u64).saturating_mul(1_000_000) / SLOWED_BYTES_PER_SECOND;
-                    let turn = obstacle.next_write_us.max(now);
-                    obstacle.next_write_us = turn + cost;
-                    drop(obstacle);
-                    if turn > now {
-                        clock.sleep(Duration::from_micros(turn - now));
+                    let turn = *turn.get_or_insert_with(|| {
+                        let cost = (bytes as u64).saturating_mul(1_000_000) / SLOWED_BYTES_PER_SECOND;
+                        let turn = obstacle.next_write_us.max(now);
+                        obstacle.next_write_us = turn.saturating_add(cost);
+                        turn
+                    });
+                    if turn <= now {
+                        break Ok(());
                     }
+                    drop(obstacle);
+                    clock.sleep(LOOK_AGAIN.min(Duration::from_micros(turn - now)));
                     obstacle = self.obstacle.lock();
-                    break Ok(());
                 }
             }
         };
