@@ -6,7 +6,7 @@
 
 #![cfg_attr(
     not(any(feature = "snappy", feature = "zlib", feature = "lz4", feature = "zstd")),
-    allow(unreachable_code, unused_variables, reason = "a build without any codec only refuses")
+    allow(unreachable_code, unused_variables, dead_code, reason = "a build without any codec only refuses")
 )]
 
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
@@ -75,6 +75,20 @@ impl Compression {
             Compression::Lz4 => "LZ4",
             Compression::Lz4hc => "LZ4HC",
             Compression::Zstd => "ZSTD",
+        }
+    }
+
+    /// True if this build reads all codecs that the property `rocksdb.compression` names: one, or from `format_version` 7
+    /// on the bytes of several, in hex, between semicolons.
+    pub(crate) fn are_readable(property: &str) -> bool {
+        let all = [0, 1, 2, 3, 4, 5, 7].into_iter().filter_map(|byte| Compression::from_byte(byte).ok());
+        let mut readable = all.filter(|codec| codec.is_writable());
+        match property.split(';').nth(1) {
+            None => readable.any(|codec| codec.property() == property),
+            Some(bytes) => {
+                let readable: Vec<String> = readable.map(|codec| format!("{:02X}", codec.to_byte())).collect();
+                bytes.as_bytes().chunks(2).all(|byte| readable.iter().any(|known| known.as_bytes() == byte))
+            }
         }
     }
 
@@ -237,6 +251,26 @@ fn read_exactly(mut stream: impl std::io::Read, size: usize, name: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_codecs_of_a_table_are_known_by_its_property() {
+        let all = cfg!(all(feature = "snappy", feature = "zlib", feature = "lz4", feature = "zstd"));
+        for (property, is_readable) in [
+            ("NoCompression", true),
+            ("LZ4HC", all),
+            ("ZSTD", all),
+            ("BuiltinV2;;", true),
+            ("BuiltinV2;0407;", all),
+            ("BZip2", false),
+            ("Xpress", false),
+            ("", false),
+            ("BuiltinV2;0307;", false),
+            ("BuiltinV2;7;", false),
+            ("BuiltinV2;FF;", false),
+        ] {
+            assert_eq!(Compression::are_readable(property), is_readable, "{property:?}");
+        }
+    }
 
     const CODECS: [Compression; 5] =
         [Compression::Snappy, Compression::Lz4, Compression::Lz4hc, Compression::Zlib, Compression::Zstd];

@@ -14,6 +14,7 @@ use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::checksum::unique_id;
 use crate::format::coding::Reader;
 use crate::format::comparator::KeyOrder;
+use crate::format::compression::Compression;
 use crate::format::key::{SEEK_KIND, SequenceNumber, ValueKind, pack_trailer, trailer_sequence};
 use crate::fs::RandomAccessFile;
 use crate::metrics::{Statistics, Ticker};
@@ -99,32 +100,10 @@ impl TableReader {
         size: u64,
         context: TableOpenContext,
     ) -> Result<Arc<TableReader>> {
+        let front = Front::read(&*file, size, &context)?;
+        let index_handle = front.index(&context.path)?;
+        let Front { footer, meta, properties } = front;
         let path = context.path.clone();
-        let actual = file.size()?;
-        if actual != size {
-            return Err(Error::corrupt_at(
-                CorruptionKind::Misplaced,
-                &path,
-                actual.min(size),
-                format!("the file has {actual} bytes; {size} are expected"),
-            ));
-        }
-        let footer = Footer::read(&*file, &path, size)?;
-        let metaindex = footer.read_block(&*file, &path, footer.metaindex, true)?;
-        let meta = read_metaindex(&metaindex).map_err(|error| error.in_file(&path, Some(footer.metaindex.offset)))?;
-        let properties = read_properties(&*file, &path, &footer, meta.properties)?;
-        refuse_unknown(&path, &footer, &properties, &meta)?;
-        check_identity(&context, &properties)?;
-        if let Some(handle) = meta.range_deletions {
-            let block = footer.read_block(&*file, &path, handle, true)?;
-            let mut entries = PlainEntries::new(&block).map_err(|error| error.in_file(&path, Some(handle.offset)))?;
-            if entries.next().is_some() {
-                return Err(refused(&path, "range tombstones (DeleteRange)"));
-            }
-        }
-        let index_handle = footer.index.or(meta.index).ok_or_else(|| {
-            Error::corrupt_at(CorruptionKind::Missing, &path, footer.metaindex.offset, "the metaindex names no index")
-        })?;
         let index = footer.read_block(&*file, &path, index_handle, true)?;
         let index = Index::parse(&index, &properties, &context.order, &footer)
             .map_err(|error| error.in_file(&path, Some(index_handle.offset)))?;
@@ -286,6 +265,61 @@ impl TableReader {
         }
         Ok(block)
     }
+}
+
+/// What opening a table reads first, and what tells whether this version can read the rest.
+struct Front {
+    footer: Footer,
+    meta: Meta,
+    properties: TableProperties,
+}
+
+impl Front {
+    fn read(file: &dyn RandomAccessFile, size: u64, context: &TableOpenContext) -> Result<Front> {
+        let path = &context.path;
+        let actual = file.size()?;
+        if actual != size {
+            return Err(Error::corrupt_at(
+                CorruptionKind::Misplaced,
+                path,
+                actual.min(size),
+                format!("the file has {actual} bytes; {size} are expected"),
+            ));
+        }
+        let footer = Footer::read(file, path, size)?;
+        let metaindex = footer.read_block(file, path, footer.metaindex, true)?;
+        let meta = read_metaindex(&metaindex).map_err(|error| error.in_file(path, Some(footer.metaindex.offset)))?;
+        let properties = read_properties(file, path, &footer, meta.properties)?;
+        refuse_unknown(path, &footer, &properties, &meta)?;
+        check_identity(context, &properties)?;
+        if let Some(handle) = meta.range_deletions {
+            let block = footer.read_block(file, path, handle, true)?;
+            let mut entries = PlainEntries::new(&block).map_err(|error| error.in_file(path, Some(handle.offset)))?;
+            if entries.next().is_some() {
+                return Err(refused(path, "range tombstones (DeleteRange)"));
+            }
+        }
+        Ok(Front { footer, meta, properties })
+    }
+
+    fn index(&self, path: &Path) -> Result<BlockHandle> {
+        let none = "the metaindex names no index";
+        let missing = || Error::corrupt_at(CorruptionKind::Missing, path, self.footer.metaindex.offset, none);
+        self.footer.index.or(self.meta.index).ok_or_else(missing)
+    }
+}
+
+/// Looks at as much of a table as tells whether this build reads it, but not at its index and filter.
+///
+/// # Errors
+/// As of [`TableReader::open`].
+pub(crate) fn examine(file: &dyn RandomAccessFile, size: u64, context: &TableOpenContext) -> Result<()> {
+    let front = Front::read(file, size, context)?;
+    if front.properties.compression.as_deref().is_some_and(Compression::are_readable) {
+        return Ok(());
+    }
+    // The index has the codec that the data has.
+    front.footer.read_block(file, &context.path, front.index(&context.path)?, true).map(drop)
 }
 
 /// What a table file of `size` bytes says of itself; `None` if it does not end as tables do, because nobody finished it.

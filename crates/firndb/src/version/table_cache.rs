@@ -24,7 +24,7 @@ use crate::fs::{Fs, RandomAccessFile};
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Mutex};
-use crate::table::reader::{TableOpenContext, TableReader};
+use crate::table::reader::{TableOpenContext, TableReader, examine};
 
 use super::{TableFile, Version};
 
@@ -109,7 +109,7 @@ impl TableCache {
             let detail = format!("the file has {size} bytes, MANIFEST says {stated}");
             return Err(Error::corrupt(kind, detail).in_file(&path, None));
         }
-        match self.read_from(handle, path, file, order) {
+        match examine(&*handle, size, &self.context(path, file, order)) {
             Err(error) if error.kind() == ErrorKind::NotSupported => Err(error),
             _ => Ok(()),
         }
@@ -152,17 +152,11 @@ impl TableCache {
 
     fn read(&self, file: &TableFile, order: &KeyOrder) -> Result<Arc<TableReader>> {
         let (handle, path) = self.open_file(file)?;
-        self.read_from(handle, path, file, order)
+        TableReader::open(handle, file.meta.size, self.context(path, file, order))
     }
 
-    fn read_from(
-        &self,
-        handle: Arc<dyn RandomAccessFile>,
-        path: PathBuf,
-        file: &TableFile,
-        order: &KeyOrder,
-    ) -> Result<Arc<TableReader>> {
-        let context = TableOpenContext {
+    fn context(&self, path: PathBuf, file: &TableFile, order: &KeyOrder) -> TableOpenContext {
+        TableOpenContext {
             path,
             order: order.clone(),
             cache: Arc::clone(&self.blocks),
@@ -170,8 +164,7 @@ impl TableCache {
             largest_seq: file.meta.largest_seq,
             unique_id: file.meta.unique_id,
             verify_checksums: true,
-        };
-        TableReader::open(handle, file.meta.size, context)
+        }
     }
 
     fn open_file(&self, file: &TableFile) -> Result<(Arc<dyn RandomAccessFile>, PathBuf)> {
