@@ -68,7 +68,8 @@ fn as_json(stats: &DbStats, tickers: serde_json::Map<String, Value>) -> Value {
                 "sequence": pin.sequence.0,
                 "exclusive_bytes": pin.exclusive_bytes,
                 "shared_bytes": pin.shared_bytes,
-                "memtable_bytes": pin.memtable_bytes,
+                "exclusive_memtable_bytes": pin.exclusive_memtable_bytes,
+                "shared_memtable_bytes": pin.shared_memtable_bytes,
             })
         })
         .collect();

@@ -81,9 +81,10 @@ impl Core {
                 idle: since(pin.touched_ms),
                 family: pin.family,
                 sequence: SequenceNumber(pin.sequence),
-                exclusive_bytes: held.exclusive_bytes,
-                shared_bytes: held.shared_bytes,
-                memtable_bytes: held.memtable_bytes,
+                exclusive_bytes: held.disk.exclusive,
+                shared_bytes: held.disk.shared,
+                exclusive_memtable_bytes: held.memory.exclusive,
+                shared_memtable_bytes: held.memory.shared,
                 files: held.files,
             })
             .collect()

@@ -108,8 +108,10 @@ pub struct PinReport {
     pub exclusive_bytes: u64,
     /// Bytes on disk that it keeps together with other pins.
     pub shared_bytes: u64,
-    /// Bytes of memtables that only pins keep, this one among them.
-    pub memtable_bytes: u64,
+    /// Bytes of memtables that are kept in memory for it alone.
+    pub exclusive_memtable_bytes: u64,
+    /// Bytes of memtables that it keeps in memory together with other pins.
+    pub shared_memtable_bytes: u64,
     /// Files that no current version needs, and that it keeps.
     pub files: Vec<FileNumber>,
 }
@@ -122,14 +124,15 @@ impl fmt::Display for PinReport {
         }
         write!(
             f,
-            ", thread {}, {:.1} s old, idle for {:.1} s, sees sequence {}, keeps {} bytes alone, {} with others, {} in memory, {} files",
+            ", thread {}, {:.1} s old, idle for {:.1} s, sees sequence {}, keeps {} bytes alone, {} with others, in memory {} alone, {} with others, {} files",
             self.thread,
             self.age.as_secs_f64(),
             self.idle.as_secs_f64(),
             self.sequence,
             self.exclusive_bytes,
             self.shared_bytes,
-            self.memtable_bytes,
+            self.exclusive_memtable_bytes,
+            self.shared_memtable_bytes,
             self.files.len()
         )
     }

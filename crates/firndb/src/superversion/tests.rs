@@ -397,7 +397,7 @@ proptest! {
                     _ => expected.1 += 1u64 << life.number,
                 }
             }
-            prop_assert_eq!((held.exclusive_bytes, held.shared_bytes), expected, "pin {}", pin);
+            prop_assert_eq!((held.disk.exclusive, held.disk.shared), expected, "pin {}", pin);
         }
     }
 
@@ -423,12 +423,12 @@ proptest! {
         };
         let held = attribute(&pinned, &now);
         for (pin, held) in held.iter().enumerate() {
-            prop_assert_eq!(zombie_bytes(None) - zombie_bytes(Some(pin)), held.exclusive_bytes);
+            prop_assert_eq!(zombie_bytes(None) - zombie_bytes(Some(pin)), held.disk.exclusive);
             for number in &held.files {
                 prop_assert!(pins[pin].as_ref().is_some_and(|files| files.contains(&number.0)));
             }
             let own: u64 = held.files.iter().map(|number| 1 << number.0).sum();
-            prop_assert_eq!(own, held.exclusive_bytes + held.shared_bytes);
+            prop_assert_eq!(own, held.disk.exclusive + held.disk.shared);
         }
     }
 }

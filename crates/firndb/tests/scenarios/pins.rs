@@ -108,7 +108,7 @@ fn bytes_alone_and_shared_are_exact_and_ending_a_pin_frees_exactly_its_own() {
         }
     }
     assert!(pins[0].shared_bytes > 0 && pins[1].shared_bytes > 0 && pins[3].exclusive_bytes > 0);
-    assert!(pins[3].memtable_bytes > 0, "the fourth writes were in memory when it opened");
+    assert!(pins[3].exclusive_memtable_bytes > 0, "the fourth writes were in memory when it opened");
     for number in current.iter() {
         assert!(db.why_alive(FileNumber(*number)).is_empty(), "what is current needs no reason");
     }
@@ -121,6 +121,34 @@ fn bytes_alone_and_shared_are_exact_and_ending_a_pin_frees_exactly_its_own() {
         assert_eq!(before - lab.bytes_of_tables(), pin.exclusive_bytes);
     }
     lab.assert_disk_is_manifest();
+}
+
+#[test]
+fn memory_that_several_pins_keep_is_nobodys_own_until_only_one_is_left() {
+    let lab = Lab::new();
+    let db = lab.open();
+    fill(&db, 50, "first");
+    let mut readers = vec![db.iter().expect("it opens"), db.iter().expect("it opens")];
+    let kept = || -> Vec<(u64, u64)> {
+        db.pins().iter().map(|pin| (pin.exclusive_memtable_bytes, pin.shared_memtable_bytes)).collect()
+    };
+    assert_eq!(kept(), [(0, 0); 2], "the database has it itself");
+    db.flush().expect("flushed");
+    let bytes = kept()[0].1;
+    assert!(bytes > 0);
+    assert_eq!(kept(), [(0, bytes); 2]);
+    fill(&db, 50, "second");
+    readers.push(db.iter().expect("it opens"));
+    db.flush().expect("flushed");
+    let third = kept()[2].0;
+    assert!(third > 0);
+    assert_eq!(kept(), [(0, bytes), (0, bytes), (third, 0)]);
+    drop(readers.remove(0));
+    assert_eq!(kept(), [(bytes, 0), (third, 0)]);
+    let text = db.pins()[0].to_string();
+    assert!(text.contains(&format!("in memory {bytes} alone, 0 with others")), "{text}");
+    drop(readers);
+    db.close().expect("nothing is open");
 }
 
 #[test]
