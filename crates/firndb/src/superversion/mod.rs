@@ -18,8 +18,8 @@ mod family;
 mod pins;
 mod published;
 pub(crate) mod purge;
-mod site;
 mod snapshots;
+mod static_table;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -19,7 +19,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsiz
 use crate::sync::{Arc, Mutex};
 
 use super::purge::Wake;
-use super::site::SiteTable;
+use super::static_table::StaticTable;
 
 /// The sequence number of a snapshot that is being made.
 pub(super) const PENDING: u64 = u64::MAX;
@@ -173,7 +173,6 @@ pub(super) struct Slot {
     /// Where the line lies in memory: the next pin here is often of the same line, and need not look it up.
     site_address: AtomicUsize,
     kind: AtomicU8,
-    has_label: AtomicBool,
     /// The state of the last pin that was ousted here: a mark that comes late does not hit the next one in the slot.
     ousted: AtomicU64,
     thread: AtomicU32,
@@ -182,8 +181,8 @@ pub(super) struct Slot {
     touched_ms: AtomicU64,
     pub(super) sequence: AtomicU64,
     super_version: AtomicU64,
-    /// Locked only by pins that have a label, and by reports.
-    label: Mutex<Option<&'static str>>,
+    /// Its number in the registry's table, plus one; 0: none.
+    label: AtomicU32,
 }
 
 impl Slot {
@@ -193,7 +192,6 @@ impl Slot {
             site: AtomicU32::new(0),
             site_address: AtomicUsize::new(0),
             kind: AtomicU8::new(0),
-            has_label: AtomicBool::new(false),
             ousted: AtomicU64::new(0),
             thread: AtomicU32::new(0),
             family: AtomicU64::new(0),
@@ -201,7 +199,7 @@ impl Slot {
             touched_ms: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
             super_version: AtomicU64::new(0),
-            label: Mutex::new(None),
+            label: AtomicU32::new(0),
         }
     }
 }
@@ -249,7 +247,8 @@ pub(crate) struct PinRegistry {
     first: [Arc<Chunk>; SHARDS],
     shards: [Shard; SHARDS],
     chunks_made: AtomicU64,
-    sites: SiteTable,
+    sites: StaticTable<Location<'static>>,
+    labels: StaticTable<str>,
     /// Milliseconds on the clock, about.
     pub(super) now_ms: AtomicU64,
     wake: Arc<Wake>,
@@ -272,7 +271,8 @@ impl PinRegistry {
             first: std::array::from_fn(chunk),
             shards: std::array::from_fn(|_| Shard::default()),
             chunks_made: AtomicU64::new(SHARDS as u64),
-            sites: SiteTable::new(),
+            sites: StaticTable::new(),
+            labels: StaticTable::new(),
             now_ms: AtomicU64::new(0),
             wake,
             ousting: Arc::new(AtomicBool::new(false)),
@@ -306,10 +306,7 @@ impl PinRegistry {
         slot.touched_ms.store(now, Ordering::Relaxed);
         slot.sequence.store(spec.sequence.0, Ordering::Relaxed);
         slot.super_version.store(spec.super_version, Ordering::Relaxed);
-        if spec.label.is_some() {
-            *slot.label.lock() = spec.label;
-            slot.has_label.store(true, Ordering::Relaxed);
-        }
+        slot.label.store(spec.label.map_or(0, |label| self.labels.number_of(label) + 1), Ordering::Relaxed);
         let state = slot.state.load(Ordering::Relaxed) + 1;
         // Release pairs with the Acquire in `read`: whoever sees the odd state sees the words.
         slot.state.store(state, Ordering::Release);
@@ -358,9 +355,35 @@ impl PinRegistry {
     /// Every pin, oldest first.
     pub(crate) fn pins(&self) -> Vec<Pin> {
         let mut pins = Vec::new();
-        self.for_each(|place, slot| pins.extend(read(place, slot, &self.sites)));
+        self.for_each(|place, slot| pins.extend(self.read(place, slot)));
         pins.sort_by_key(|pin| (pin.created_ms, pin.id));
         pins
+    }
+
+    /// The words of a slot, unless it changed meanwhile.
+    fn read(&self, place: u64, slot: &Slot) -> Option<Pin> {
+        // Acquire pairs with the Release in `claim`.
+        let state = slot.state.load(Ordering::Acquire);
+        if state.is_multiple_of(2) {
+            return None;
+        }
+        let label = slot.label.load(Ordering::Relaxed);
+        let family = slot.family.load(Ordering::Relaxed);
+        let pin = Pin {
+            id: pin_id(place, state),
+            kind: PinKind::from_byte(slot.kind.load(Ordering::Relaxed))?,
+            site: self.sites.get(slot.site.load(Ordering::Relaxed))?,
+            label: label.checked_sub(1).and_then(|number| self.labels.get(number)),
+            thread: slot.thread.load(Ordering::Relaxed),
+            created_ms: slot.created_ms.load(Ordering::Relaxed),
+            touched_ms: slot.touched_ms.load(Ordering::Relaxed),
+            family: u32::try_from(family).ok().map(ColumnFamilyId),
+            sequence: slot.sequence.load(Ordering::Relaxed),
+            super_version: slot.super_version.load(Ordering::Relaxed),
+        };
+        // Keeps the loads above before the one below.
+        fence(Ordering::Acquire);
+        (slot.state.load(Ordering::Relaxed) == state).then_some(pin)
     }
 
     /// How many pins there are.
@@ -430,32 +453,6 @@ fn pin_id(place: u64, state: u64) -> u64 {
     place << 32 | (state & 0xFFFF_FFFF)
 }
 
-/// The words of a slot, unless it changed meanwhile.
-fn read(place: u64, slot: &Slot, sites: &SiteTable) -> Option<Pin> {
-    // Acquire pairs with the Release in `claim`.
-    let state = slot.state.load(Ordering::Acquire);
-    if state.is_multiple_of(2) {
-        return None;
-    }
-    let label = if slot.has_label.load(Ordering::Relaxed) { *slot.label.lock() } else { None };
-    let family = slot.family.load(Ordering::Relaxed);
-    let pin = Pin {
-        id: pin_id(place, state),
-        kind: PinKind::from_byte(slot.kind.load(Ordering::Relaxed))?,
-        site: sites.get(slot.site.load(Ordering::Relaxed))?,
-        label,
-        thread: slot.thread.load(Ordering::Relaxed),
-        created_ms: slot.created_ms.load(Ordering::Relaxed),
-        touched_ms: slot.touched_ms.load(Ordering::Relaxed),
-        family: u32::try_from(family).ok().map(ColumnFamilyId),
-        sequence: slot.sequence.load(Ordering::Relaxed),
-        super_version: slot.super_version.load(Ordering::Relaxed),
-    };
-    // Keeps the loads above before the one below.
-    fence(Ordering::Acquire);
-    (slot.state.load(Ordering::Relaxed) == state).then_some(pin)
-}
-
 /// A held slot. Dropping it marks the slot free, and wakes the janitor if something waits for that.
 pub(crate) struct PinGuard {
     registry: Arc<PinRegistry>,
@@ -520,10 +517,6 @@ impl Drop for PinGuard {
     #[inline]
     fn drop(&mut self) {
         let slot = self.slot();
-        if slot.has_label.load(Ordering::Relaxed) {
-            slot.has_label.store(false, Ordering::Relaxed);
-            *slot.label.lock() = None;
-        }
         let state = slot.state.load(Ordering::Relaxed) + 1;
         slot.state.store(state, Ordering::Release);
         // Release pairs with the Acquire in `take_bit` and in `count`.
