@@ -1,16 +1,23 @@
 //! The protocols of publishing, pinning and dropping, explored by a model checker.
 
 use std::panic::Location;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex as StdMutex;
 
 use super::*;
-use crate::format::comparator::KeyOrder;
+use crate::clock::ManualClock;
+use crate::format::comparator::{Comparator, KeyOrder};
+use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::fs::{CreateMode, Fs, MemoryFs};
 use crate::memtable::MemTable;
+use crate::metrics::Statistics;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::version::Version;
+use crate::version::edit::FileMeta;
 
-use super::purge::JanitorSeed;
+use super::purge::{IsNeeded, Janitor, JanitorConfig, JanitorSeed};
 
 #[test]
 fn loom_a_snapshot_visible_before_the_freeze_is_in_the_list() {
@@ -38,7 +45,7 @@ fn loom_a_snapshot_visible_before_the_freeze_is_in_the_list() {
 }
 
 #[test]
-fn loom_a_published_view_is_whole_and_freed_only_by_the_graveyard() {
+fn loom_a_published_view_is_whole_and_goes_to_the_graveyard() {
     loom::model(|| {
         let seed = JanitorSeed::new();
         let config = FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise };
@@ -60,6 +67,118 @@ fn loom_a_published_view_is_whole_and_freed_only_by_the_graveyard() {
         assert!(seen == 1 || seen == 2);
         assert_eq!(family.load_full().immutables.len(), 1);
         assert_eq!(seed.graveyard.held().len(), 1);
+    });
+}
+
+fn janitor(fs: &MemoryFs, seed: &JanitorSeed, is_needed: IsNeeded) -> Arc<Janitor> {
+    let config = JanitorConfig {
+        fs: Arc::new(fs.clone()),
+        dir: PathBuf::from("/db"),
+        clock: Arc::new(ManualClock::new(1)),
+        statistics: Arc::new(Statistics::default()),
+        listeners: Vec::new(),
+        logger: None,
+        is_needed,
+        forget_table: Box::new(|_| {}),
+        on_tick: Box::new(|| {}),
+        on_end: Box::new(|| {}),
+    };
+    let seed = JanitorSeed {
+        wake: Arc::clone(&seed.wake),
+        graveyard: Arc::clone(&seed.graveyard),
+        pins: Arc::clone(&seed.pins),
+    };
+    Janitor::new(config, seed)
+}
+
+fn family_of(order: KeyOrder, version: Arc<Version>, seed: &JanitorSeed) -> Arc<FamilyState> {
+    let config = FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise };
+    let memtable = MemTable::new(1, order, 64, FileNumber(1), 0);
+    FamilyState::new(config, memtable, version, Arc::clone(&seed.graveyard))
+}
+
+/// The threads that freed what is in this order.
+type Freed = Arc<StdMutex<Vec<loom::thread::ThreadId>>>;
+
+struct Witness(Freed);
+
+impl Comparator for Witness {
+    fn name(&self) -> &str {
+        "witness"
+    }
+
+    fn compare(&self, a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+        a.cmp(b)
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.0.lock().expect("whole").push(loom::thread::current().id());
+    }
+}
+
+/// R9, D: whoever drops a view last, the janitor frees it, and not before.
+#[test]
+fn loom_a_view_is_freed_by_the_janitor_once_its_reader_is_gone() {
+    loom::model(|| {
+        let (seed, fs) = (JanitorSeed::new(), MemoryFs::new());
+        let freed = Freed::default();
+        let order = KeyOrder::Custom(Arc::new(Witness(Arc::clone(&freed))));
+        let family = family_of(order, Arc::new(Version::empty(KeyOrder::Bytewise, 2)), &seed);
+        let janitor = janitor(&fs, &seed, Box::new(|_, _| false));
+        let reader = {
+            let (family, freed) = (Arc::clone(&family), Arc::clone(&freed));
+            loom::thread::spawn(move || {
+                let view = family.load_full();
+                let is_old = !family.is_current(&view);
+                assert!(view.number == 2 || freed.lock().expect("whole").is_empty(), "{is_old}: freed under a reader");
+            })
+        };
+        family.replace_empty_memtable(MemTable::new(2, KeyOrder::Bytewise, 64, FileNumber(1), 0));
+        janitor.step();
+        reader.join().expect("no panic");
+        janitor.drain();
+        assert_eq!(*freed.lock().expect("whole"), [loom::thread::current().id()]);
+        assert!(seed.graveyard.held().is_empty());
+    });
+}
+
+/// I1, I2: a table is there for as long as a view names it, and is unlinked once, when none does.
+#[test]
+fn loom_a_table_is_unlinked_when_no_view_names_it_any_more() {
+    const TABLE: FileNumber = FileNumber(1);
+    loom::model(|| {
+        let (seed, fs) = (JanitorSeed::new(), MemoryFs::new());
+        let path = Path::new("/db").join(file_name::table(TABLE));
+        fs.create_dir_all(Path::new("/db")).expect("memory");
+        drop(fs.create(&path, CreateMode::New).expect("new"));
+        let meta = FileMeta {
+            number: TABLE,
+            smallest: b"a\x01\x01\0\0\0\0\0\0".to_vec(),
+            largest: b"b\x01\x01\0\0\0\0\0\0".to_vec(),
+            ..FileMeta::default()
+        };
+        let with = Arc::new(Version::from_files(KeyOrder::Bytewise, 2, vec![(0, meta)]).expect("one file"));
+        let without = Arc::new(Version::empty(KeyOrder::Bytewise, 2));
+        let all = [Arc::downgrade(&with), Arc::downgrade(&without)];
+        let names = move |_, number| all.iter().filter_map(std::sync::Weak::upgrade).any(|v| v.contains(number));
+        let family = family_of(KeyOrder::Bytewise, with, &seed);
+        let janitor = janitor(&fs, &seed, Box::new(names));
+        let reader = {
+            let (family, fs, path) = (Arc::clone(&family), fs.clone(), path.clone());
+            loom::thread::spawn(move || {
+                let view = family.load_full();
+                assert!(!view.version.contains(TABLE) || fs.exists(&path).expect("memory"), "unlinked under a reader");
+            })
+        };
+        family.install_version(without);
+        janitor.obsolete(FileKind::Table, TABLE, 1);
+        janitor.step();
+        reader.join().expect("no panic");
+        janitor.drain();
+        assert!(!fs.exists(&path).expect("memory"));
+        assert_eq!((janitor.unlinked(), janitor.missing()), (1, 0));
     });
 }
 
