@@ -109,6 +109,12 @@ fn run(workload: &str, dir: &Path, count: u64) -> Outcome {
             }
             assert!(db.pins().iter().all(|pin| pin.kind != PinKind::Iterator));
         }
+        "snapshot" => {
+            let db = open(&dir.join(source))?;
+            for _ in 0..count {
+                std::hint::black_box(db.snapshot());
+            }
+        }
         "memtable-get" => {
             let db = open(&fresh(dir, "memtable-get"))?;
             (0..20_000).try_for_each(|number| db.put(key(number * 7919 % 20_000), VALUE))?;
