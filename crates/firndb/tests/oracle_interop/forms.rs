@@ -1,5 +1,7 @@
 //! What options make RocksDB write differently.
 
+use firndb::CompactionStyle;
+
 use crate::relay::{Codec, End, LZ4, Relay, Seen, ZSTD};
 use crate::rocks::Release;
 
@@ -62,8 +64,14 @@ fn under(release: Release, forms: &[&str], codec: Codec) -> Seen {
         let mut relay = Relay::new(&format!("form{index}"), temp.path(), true, codec, &mut seen);
         relay.label = format!("form {form}");
         relay.ops_max = 100;
-        let levels = form.split(';').find_map(|option| option.strip_prefix("num_levels="));
-        relay.num_levels = levels.map_or(7, |levels| levels.parse().expect("a number"));
+        // RocksDB opens every family with these, ours too.
+        let value_of = |name: &str| form.split(';').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+        relay.num_levels = value_of("num_levels").map_or(7, |levels| levels.parse().expect("a number"));
+        relay.style = match value_of("compaction_style") {
+            Some("kCompactionStyleUniversal") => CompactionStyle::Universal,
+            Some("kCompactionStyleFIFO") => CompactionStyle::Fifo,
+            _ => CompactionStyle::Level,
+        };
         let options = release.options(codec.theirs, None, 1024, form);
         relay.rocks(release, &options, End::LeaveLog);
         relay.firn(codec, if index % 2 == 0 { End::LeaveLog } else { End::Close });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use firndb::{Compression, Fs, PosixFs};
+use firndb::{CompactionStyle, Compression, Fs, PosixFs};
 use firndb_testkit::{Random, from_environment};
 
 use crate::firn;
@@ -60,8 +60,9 @@ pub(crate) struct Relay<'a> {
     /// The package of 11.1 was built with zstd only.
     pub(crate) eleven_has_codec: bool,
     pub(crate) ops_max: usize,
-    /// Of families that this engine makes: RocksDB is opened with as many for all of them.
+    /// Of families that this engine makes: RocksDB is opened with these for all of them.
     pub(crate) num_levels: u32,
+    pub(crate) style: CompactionStyle,
     seen: &'a mut Seen,
     turn: usize,
 }
@@ -84,6 +85,7 @@ impl Relay<'_> {
             eleven_has_codec,
             ops_max: usize::MAX,
             num_levels: 7,
+            style: CompactionStyle::Level,
             seen,
             turn: 0,
         }
@@ -146,6 +148,7 @@ impl Relay<'_> {
         let label = self.label("FirnDB");
         let mut options = firn::options(&mut self.random, codec.ours);
         options.family.num_levels = self.num_levels;
+        options.family.compaction_style = self.style;
         options.avoid_flush_during_shutdown = end == End::LeaveLog;
         let db = firn::open(&label, &self.dir, options, &self.model);
         if firn::levels(&db) > 1 {
