@@ -362,14 +362,12 @@ pub(crate) fn install(
     });
     match result {
         Ok(()) => Ok(output),
-        Err(error) => {
-            if !output.is_trivial_move {
+        Err(failed) => {
+            if !output.is_trivial_move && !failed.are_files_kept {
                 let path = |number: &FileNumber| -> PathBuf { Path::new(&context.dir).join(file_name::table(*number)) };
-                let known: Vec<PathBuf> =
-                    output.outputs.iter().filter(|number| !context.versions.is_in_limbo(**number)).map(path).collect();
-                remove(&*context.fs, &known);
+                remove(&*context.fs, &output.outputs.iter().map(path).collect::<Vec<_>>());
             }
-            Err(error)
+            Err(failed.into())
         }
     }
 }

@@ -301,7 +301,7 @@ impl Core {
             match job.run(&self.flush_context(&family), &frozen, cancel) {
                 Ok(output) => outputs.push(output),
                 Err(error) => {
-                    flush::discard(&*self.fs, &self.versions, &outputs);
+                    flush::discard(&*self.fs, &outputs);
                     return Err(error);
                 }
             }

@@ -35,7 +35,7 @@ pub(super) fn make_durable(
         .and_then(|()| flush_rest(dir, options, parts, first_log, &mut outputs));
     match written {
         Err(error) => {
-            flush::discard(&*options.fs, &parts.versions, &outputs);
+            flush::discard(&*options.fs, &outputs);
             Err(error)
         }
         Ok(empty) => {

@@ -232,14 +232,10 @@ fn remove(fs: &dyn Fs, path: &std::path::Path) {
     let _ = fs.remove_file(path);
 }
 
-/// Removes the files of flushes that are not installed, but for those that MANIFEST may name.
-pub(crate) fn discard(fs: &dyn Fs, versions: &VersionSet, outputs: &[FlushOutput]) {
-    for output in outputs {
-        if let (Some(path), Some(number)) = (&output.path, output.file)
-            && !versions.is_in_limbo(number)
-        {
-            remove(fs, path);
-        }
+/// Removes the files of flushes that no edit ever named.
+pub(crate) fn discard(fs: &dyn Fs, outputs: &[FlushOutput]) {
+    for path in outputs.iter().filter_map(|output| output.path.as_ref()) {
+        remove(fs, path);
     }
 }
 
@@ -266,9 +262,11 @@ pub(crate) fn install(
             }
         }
     });
-    if let Err(error) = result {
-        discard(fs, versions, &outputs);
-        return Err(error);
+    if let Err(failed) = result {
+        if !failed.are_files_kept {
+            discard(fs, &outputs);
+        }
+        return Err(failed.into());
     }
     Ok(outputs)
 }

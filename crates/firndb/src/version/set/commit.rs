@@ -26,6 +26,28 @@ struct Pending {
     max_family: ColumnFamilyId,
 }
 
+/// Why edits did not become current.
+#[derive(Debug)]
+pub(crate) struct CommitError {
+    error: Error,
+    /// The outcome was unknown when this was said: the files of the edits are left to the set, which hands out what turns
+    /// out to be an orphan, perhaps before whoever wrote it hears of this.
+    pub(crate) are_files_kept: bool,
+}
+
+impl From<Error> for CommitError {
+    /// Nothing was written.
+    fn from(error: Error) -> CommitError {
+        CommitError { error, are_files_kept: false }
+    }
+}
+
+impl From<CommitError> for Error {
+    fn from(failed: CommitError) -> Error {
+        failed.error
+    }
+}
+
 impl VersionSet {
     /// Makes `edits` durable as one change, then the versions current, then runs `publish` with the new ones: all under the
     /// manifest lock, so `publish` must not call this again. Callers may leave `next_file`, `last_sequence`, the epochs of
@@ -40,7 +62,7 @@ impl VersionSet {
         &self,
         edits: Vec<VersionEdit>,
         publish: impl FnOnce(&[(ColumnFamilyId, Arc<Version>)]),
-    ) -> Result<()> {
+    ) -> std::result::Result<(), CommitError> {
         let mut manifest = self.manifest.lock();
         self.commit(&mut manifest, edits, None, publish)
     }
@@ -150,7 +172,7 @@ impl VersionSet {
         mut edits: Vec<VersionEdit>,
         added_order: Option<KeyOrder>,
         publish: impl FnOnce(&[(ColumnFamilyId, Arc<Version>)]),
-    ) -> Result<()> {
+    ) -> std::result::Result<(), CommitError> {
         self.check_writable()?;
         let pending = self.prepare(&mut edits, added_order)?;
         if manifest.writer.as_ref().is_none_or(|writer| writer.size() >= self.config.manifest_bytes_max) {
@@ -158,7 +180,7 @@ impl VersionSet {
         }
         self.remove_stale(manifest)?;
         let Some(writer) = manifest.writer.as_mut() else {
-            return Err(Error::new(ErrorKind::Internal, "a switch of MANIFEST left none to write to"));
+            return Err(Error::new(ErrorKind::Internal, "a switch of MANIFEST left none to write to").into());
         };
         if let Err(error) = append(writer, &edits) {
             manifest.writer = None;
@@ -171,7 +193,7 @@ impl VersionSet {
                 "an edit of {}: outcome unknown; a new MANIFEST without it comes first",
                 file_name::manifest(state.manifest_number)
             );
-            return Err(error.because(ErrorKind::Io, message));
+            return Err(CommitError { error: error.because(ErrorKind::Io, message), are_files_kept: true });
         }
         let published = self.install(pending);
         publish(&published);

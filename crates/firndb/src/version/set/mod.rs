@@ -368,6 +368,7 @@ impl VersionSet {
     }
 
     /// True while the outcome of an edit that names the file is unknown.
+    #[cfg(test)]
     pub(crate) fn is_in_limbo(&self, number: FileNumber) -> bool {
         self.state.lock().limbo.contains(&number)
     }

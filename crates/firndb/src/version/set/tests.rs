@@ -173,7 +173,7 @@ fn an_atomic_group_is_there_whole_or_not_at_all() {
             set.create_family("a", KeyOrder::Bytewise, FileNumber(1), |_| {}).expect("a family");
             set
         },
-        |_, set| set.log_and_apply(edits(set), |_| {}),
+        |_, set| Ok(set.log_and_apply(edits(set), |_| {})?),
         |recovered, is_done| {
             let counts: Vec<usize> = recovered.families().iter().map(|family| family.version.file_count()).collect();
             assert!(counts == [1, 1] || (counts == [0, 0] && !is_done), "{counts:?}");
@@ -235,8 +235,10 @@ fn t12_after_a_failed_sync_both_outcomes_are_guarded_until_a_new_manifest_says_w
         let edit =
             VersionEdit { deleted_files: vec![(0, input)], new_files: vec![(1, moved)], ..VersionEdit::default() };
         fs.inject(Fault::on(FsOp::Sync, "MANIFEST-*", effect));
-        let error = set.log_and_apply(vec![edit], |_| panic!("published")).expect_err("the sync fails");
+        let failed = set.log_and_apply(vec![edit], |_| panic!("published")).expect_err("the sync fails");
         drop(output);
+        assert!(failed.are_files_kept);
+        let error = Error::from(failed);
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("outcome unknown"), "{error}");
         assert_eq!(numbers(&set), [input.0]);
@@ -313,13 +315,15 @@ fn an_edit_that_does_not_fit_is_refused_before_a_byte_is_written() {
     let missing = VersionEdit { deleted_files: vec![(1, number)], ..VersionEdit::default() };
     let beyond = flush_edit(FileNumber(5000), 2);
     for edit in [twice, missing, beyond] {
-        let error = set.log_and_apply(vec![edit], |_| panic!("published")).expect_err("refused");
+        let failed = set.log_and_apply(vec![edit], |_| panic!("published")).expect_err("refused");
+        assert!(!failed.are_files_kept);
+        let error = Error::from(failed);
         assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
         assert!(error.to_string().contains("file "), "{error}");
     }
     let foreign = VersionEdit { family: ColumnFamilyId(9), ..flush_edit(set.new_file_number(), 2) };
-    let error = set.log_and_apply(vec![foreign], |_| {}).expect_err("refused");
-    assert_eq!(error.kind(), ErrorKind::NoSuchColumnFamily);
+    let failed = set.log_and_apply(vec![foreign], |_| {}).expect_err("refused");
+    assert_eq!(Error::from(failed).kind(), ErrorKind::NoSuchColumnFamily);
     assert_eq!(fs.op_count(), ops);
     assert_eq!(numbers(&set), [number.0]);
 }
@@ -351,7 +355,7 @@ fn a_read_only_set_writes_nothing() {
     fs.clear_ops();
     let (set, recovered) = VersionSet::recover(config(&fs), true, &|_| None).expect("readable");
     assert_eq!(recovered.families[0].version.file_count(), 1);
-    assert_eq!(set.log_and_apply(vec![], |_| {}).expect_err("refused").kind(), ErrorKind::ReadOnly);
+    assert_eq!(Error::from(set.log_and_apply(vec![], |_| {}).expect_err("refused")).kind(), ErrorKind::ReadOnly);
     assert_eq!(set.switch_manifest().expect_err("refused").kind(), ErrorKind::ReadOnly);
     let family = set.create_family("a", KeyOrder::Bytewise, FileNumber(1), |_| {});
     assert_eq!(family.expect_err("refused").kind(), ErrorKind::ReadOnly);
