@@ -7,7 +7,7 @@ use crate::background::error_state::ErrorState;
 use crate::background::scheduler::Scheduler;
 use crate::cache::BlockCache;
 use crate::clock::{CancelToken, Clock};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
@@ -15,7 +15,7 @@ use crate::fs::Fs;
 use crate::memtable::MemTable;
 use crate::metrics::Statistics;
 use crate::options::{BLOCK_CACHE_BYTES, FamilyOptions, Options};
-use crate::recovery::{OnFull, ReplayTarget, Replayed, replay};
+use crate::recovery::{DroppedLogPiece, OnFull, ReplayTarget, Replayed, replay};
 use crate::superversion::purge::{Janitor, JanitorConfig, JanitorSeed};
 use crate::superversion::{FamilyConfig, FamilyState};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -154,6 +154,7 @@ impl Parts {
         let logs = needed_logs(recovered, logs);
         let (mode, last) = (options.wal_recovery_mode, last_in_tables(recovered));
         let replayed = replay(&*options.fs, dir, &logs, mode, last, &mut targets, on_full)?;
+        check_is_one_moment(dir, recovered, &replayed)?;
         for (id, target) in targets {
             if let Some(family) = self.families.get(&id) {
                 family.state.replace_empty_memtable(target.memtable);
@@ -212,6 +213,22 @@ impl Parts {
             options,
         }
     }
+}
+
+/// `Corruption` if recovery stopped at damage, and a family has in its tables what comes after it. Source: what RocksDB
+/// refuses as "SST file is ahead of WALs".
+fn check_is_one_moment(dir: &Path, recovered: &Recovered, replayed: &Replayed) -> Result<()> {
+    let Some(stop) = replayed.stop else { return Ok(()) };
+    let Some(ahead) = recovered.families.iter().find(|family| stop.is_before(family)) else { return Ok(()) };
+    let at_stop = |piece: &&DroppedLogPiece| piece.log == stop.log && piece.offset == stop.offset;
+    let reason = replayed.report.dropped.iter().find(at_stop).map_or("", |piece| &piece.reason);
+    let detail = format!(
+        "{reason}; column family {:?} has later writes in its tables, so that what comes before the damage is not one \
+         moment of the database (recovery that skips damaged records takes what there is)",
+        ahead.name
+    );
+    let path = dir.join(file_name::wal(stop.log));
+    Err(Error::corrupt_at(CorruptionKind::Malformed, &path, stop.offset, detail))
 }
 
 /// The logs that may hold what is in no table.

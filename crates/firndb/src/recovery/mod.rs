@@ -19,6 +19,7 @@ use crate::format::sequence_ranges::SequenceRanges;
 use crate::fs::Fs;
 use crate::memtable::MemTable;
 use crate::sync::Arc;
+use crate::version::set::FamilySnapshot;
 use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::apply;
@@ -92,12 +93,35 @@ pub(crate) struct Replayed {
     /// The numbers of all writes that were replayed.
     pub(crate) sequences: SequenceRanges,
     pub(crate) report: RecoveryReport,
+    /// Point in time: damage was met, and only a log that goes on exactly there may follow.
+    pub(crate) stop: Option<Stop>,
+}
+
+/// Where recovery to a point in time ended, because nothing whole follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stop {
+    pub(crate) log: FileNumber,
+    pub(crate) offset: u64,
+    /// The sequence number after the last one read; `None`: nothing was read.
+    next: Option<u64>,
+}
+
+impl Stop {
+    /// True if `family` has writes in its tables that come after the stop: with those and without what is lost, the
+    /// families would be of two different moments.
+    pub(crate) fn is_before(&self, family: &FamilySnapshot) -> bool {
+        let next = self.next.unwrap_or(0);
+        // Zero is what a compaction gives to old entries, however new they are.
+        let is_behind = |largest: SequenceNumber| largest == SequenceNumber::ZERO || largest.0 >= next;
+        family.log_number > self.log && family.version.files().any(|(_, file)| is_behind(file.meta.largest_seq))
+    }
 }
 
 /// Replays `logs`, which ascend, into the memtables of `families`; those that are full go to `on_full`, if there is one.
 ///
 /// # Errors
-/// `Corruption` where the mode does not tolerate what was found; `NotSupported` naming a feature; what `on_full` says.
+/// `Corruption` where the mode does not tolerate what was found, or a record with the right checksum is no batch;
+/// `NotSupported` naming a feature; what `on_full` says.
 pub(crate) fn replay(
     fs: &dyn Fs,
     dir: &Path,
@@ -113,7 +137,6 @@ pub(crate) fn replay(
         on_full,
         unchecked: 0,
         found: Replayed { last_sequence, ..Replayed::default() },
-        has_stopped: false,
         next: None,
     };
     for (index, log) in logs.iter().enumerate() {
@@ -130,8 +153,6 @@ struct Replay<'a, 'f> {
     /// Bytes of records since the last look at the memtables.
     unchecked: usize,
     found: Replayed,
-    /// Point in time: damage was met, and only a log that goes on exactly there may follow.
-    has_stopped: bool,
     /// The number that follows the last record read. Not the last number that tables or MANIFEST know of: that one may
     /// be of a write to another family, behind the damage.
     next: Option<u64>,
@@ -156,13 +177,19 @@ impl Replay<'_, '_> {
                         self.drop_piece(log, offset, "records after damage in an earlier log".to_owned(), false);
                         return Ok(());
                     }
-                    Err(error) if error.corruption().is_some() => (offset, error.to_string(), false),
+                    // The checksum of the record is right: it is as it was written, and no crash made it wrong.
+                    Err(error)
+                        if error.corruption().is_some() && self.mode == WalRecoveryMode::SkipAnyCorruptedRecords =>
+                    {
+                        (offset, error.to_string(), false)
+                    }
                     Err(error) => return Err(error),
                 },
                 ReadOutcome::End | ReadOutcome::OldRecord { in_record: false, .. } => return Ok(()),
                 ReadOutcome::OldRecord { offset, in_record: true } => {
                     (offset, "a record goes over into an older one".to_owned(), true)
                 }
+                ReadOutcome::Corrupt { offset, .. } if reader.is_end_of_recycled(offset)? => return Ok(()),
                 ReadOutcome::TruncatedTail { offset } => (offset, "a record is cut off".to_owned(), true),
                 ReadOutcome::Corrupt { offset, reason } => (offset, reason, false),
             };
@@ -178,7 +205,7 @@ impl Replay<'_, '_> {
             match self.mode {
                 WalRecoveryMode::SkipAnyCorruptedRecords if !is_cut_off => {}
                 WalRecoveryMode::PointInTime => {
-                    self.has_stopped = true;
+                    self.found.stop = Some(Stop { log, offset, next: self.next });
                     return Ok(());
                 }
                 _ => return Ok(()),
@@ -210,13 +237,13 @@ impl Replay<'_, '_> {
         let batch = WriteBatch::from_bytes(record).map_err(|error| error.in_file(path, Some(offset)))?;
         let first = batch.sequence();
         let count = u64::from(batch.count());
-        if self.has_stopped {
+        if self.found.stop.is_some() {
             // A log whose first record follows what was replayed last was written by a later life of the database: what
             // was cut off before was never acknowledged.
             if self.next != Some(first.0) {
                 return Ok(false);
             }
-            self.has_stopped = false;
+            self.found.stop = None;
         }
         // The numbers of a sound log rise. A record that goes back might hold an entry that is there, and would be left in
         // the memtable half applied.
@@ -249,6 +276,7 @@ impl Replay<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use crate::format::comparator::KeyOrder;
     use crate::fs::{CreateMode, MemoryFs};
     use crate::wal::writer::LogWriter;
@@ -301,11 +329,14 @@ mod tests {
                 ReplayTarget { log_number: FileNumber(1), memtable: Arc::clone(&memtable), bytes_max: usize::MAX };
             let mut families = BTreeMap::from([(ColumnFamilyId::DEFAULT, target)]);
             let found = replay(&fs, Path::new("/"), &[FileNumber(5)], mode, SequenceNumber(0), &mut families, None);
-            let found = found.expect("both modes go on");
-            assert_eq!(found.report.dropped.len(), 1, "{mode:?}");
             let there = |key: &str| memtable.get(key.as_bytes(), SequenceNumber::MAX).is_some();
             let skips = mode == WalRecoveryMode::SkipAnyCorruptedRecords;
             assert_eq!((there("a"), there("z"), there("b")), (true, false, skips), "{mode:?}");
+            match found {
+                Ok(found) => assert!(skips && found.report.dropped.len() == 1, "{mode:?}"),
+                // Its checksum is right: no crash made it so.
+                Err(error) => assert!(!skips && error.kind() == ErrorKind::Corruption, "{error}"),
+            }
         }
     }
 

@@ -76,9 +76,10 @@ impl LogReader {
     /// Reads the next logical record into `record`.
     ///
     /// # Errors
-    /// The file system's, and `NotSupported` for WAL compression and user-defined timestamps.
+    /// The file system's, and `NotSupported` for WAL compression, user-defined timestamps, and records that are too long.
     pub(crate) fn next(&mut self, record: &mut Vec<u8>) -> Result<ReadOutcome> {
         record.clear();
+        self.cut_off_at = None;
         let mut start: Option<u64> = None;
         loop {
             match self.fragment()? {
@@ -105,8 +106,9 @@ impl LogReader {
                         return Ok(ReadOutcome::Corrupt { offset: start.unwrap_or(offset), reason: reason.to_owned() });
                     }
                     if record.len() + (end - from) > RECORD_BYTES_MAX {
-                        let reason = format!("a record of more than {RECORD_BYTES_MAX} bytes");
-                        return Ok(ReadOutcome::Corrupt { offset: start.unwrap_or(offset), reason });
+                        // Its checksums are right: nothing is wrong with it.
+                        let what = format!("a record of more than {RECORD_BYTES_MAX} bytes");
+                        return Err(self.unsupported(start.unwrap_or(offset), &what));
                     }
                     if begins {
                         start = Some(offset);
@@ -203,9 +205,13 @@ impl LogReader {
             let length = usize::from(u16::from_le_bytes([header[4], header[5]]));
             let kind = header[6];
             if kind == kind::ZERO && length == 0 {
-                // Preallocated space: nothing more in this block.
-                self.at = self.block.len();
-                continue;
+                return Ok(match self.first_behind_zeros()? {
+                    None => Fragment::End,
+                    Some(data) => {
+                        let reason = format!("zeros where a record begins, and data behind them, from {data} on");
+                        Fragment::Corrupt { offset, reason }
+                    }
+                });
             }
             let is_recyclable = (kind::RECYCLABLE_FULL..=kind::RECYCLABLE_LAST).contains(&kind)
                 || kind == kind::RECYCLABLE_TIMESTAMP_SIZES
@@ -247,14 +253,27 @@ impl LogReader {
         }
     }
 
+    /// Space that was preallocated is zero to the end of the file. Zeros with something behind them are a page that was
+    /// lost, and so is what stood there. Returns where that something is; the reader is at the end, or where it may find
+    /// a record again.
+    fn first_behind_zeros(&mut self) -> Result<Option<u64>> {
+        let mut is_first_block = true;
+        loop {
+            let behind = self.block[self.at..].iter().position(|byte| *byte != 0);
+            let found = behind.map(|behind| self.position() + behind as u64);
+            // Where a record begins is only known of the start of a block; the next one, if these bytes are not it.
+            if is_first_block || behind.is_none_or(|behind| behind >= LEGACY_HEADER_LEN) {
+                self.at = self.block.len();
+            }
+            if found.is_some() || self.is_last_block {
+                return Ok(found);
+            }
+            self.read_block()?;
+            is_first_block = false;
+        }
+    }
+
     fn judge(&mut self, kind: u8, is_recyclable: bool, offset: u64) -> Result<Verdict> {
-        let unsupported = |what: &str| {
-            let place = self.path.display();
-            Err(Error::new(
-                ErrorKind::NotSupported,
-                format!("{place}, offset {offset}: {what}, which this version cannot read"),
-            ))
-        };
         match kind {
             kind::FULL..=kind::RECYCLABLE_LAST => {
                 let is_mixed = if is_recyclable { self.has_legacy } else { self.has_recyclable };
@@ -265,13 +284,20 @@ impl LogReader {
                 self.has_recyclable |= is_recyclable;
                 Ok(Verdict::Data)
             }
-            kind::SET_COMPRESSION => unsupported("the log is compressed"),
+            kind::SET_COMPRESSION => Err(self.unsupported(offset, "the log is compressed")),
             kind::TIMESTAMP_SIZES | kind::RECYCLABLE_TIMESTAMP_SIZES => {
-                unsupported("the log has user-defined timestamps")
+                Err(self.unsupported(offset, "the log has user-defined timestamps"))
             }
             kind::IGNORABLE.. => Ok(Verdict::Skip),
             _ => Ok(Verdict::Bad(format!("record type {kind} does not exist"))),
         }
+    }
+
+    #[cold]
+    fn unsupported(&self, offset: u64, what: &str) -> Error {
+        let place = self.path.display();
+        let message = format!("{place}, offset {offset}: {what}, which this version cannot read");
+        Error::new(ErrorKind::NotSupported, message)
     }
 
     fn read_block(&mut self) -> Result<()> {
@@ -439,8 +465,36 @@ mod tests {
 
     #[test]
     fn zeros_behind_the_end_are_the_end() {
-        let mut bytes = written(&MemoryFs::default(), None, &[b"a".to_vec()]);
-        bytes.resize(bytes.len() + 4096, 0);
-        assert_eq!(outcomes(&bytes).last().expect("some").0, ReadOutcome::End);
+        for zeros in [7, 4096, 32768, 100_000] {
+            let mut bytes = written(&MemoryFs::default(), None, &[b"a".to_vec()]);
+            bytes.resize(bytes.len() + zeros, 0);
+            let all = outcomes(&bytes);
+            assert_eq!((all.len(), &all[1].0), (2, &ReadOutcome::End), "{zeros} zeros");
+        }
+    }
+
+    #[test]
+    fn zeros_with_something_behind_them_are_a_hole() {
+        let records: Vec<Vec<u8>> = (0..4000u32).map(|i| vec![i as u8; 41]).collect();
+        let bytes = written(&MemoryFs::default(), None, &records);
+        for (begin, len) in
+            [(480, 7), (480, 48), (480, 8192), (480, 32768), (32768, 4096), (32768, 32768), (480, 120_000)]
+        {
+            let mut damaged = bytes.clone();
+            damaged[begin..begin + len].fill(0);
+            let all = outcomes(&damaged);
+            let before = all.iter().position(|(outcome, _)| !matches!(outcome, ReadOutcome::Record { .. }));
+            let (at, hole) = (before.expect("a hole"), &all[before.expect("a hole")].0);
+            assert!(
+                matches!(hole, ReadOutcome::Corrupt { offset, .. } if *offset == begin as u64),
+                "{begin} {len}: {hole:?}"
+            );
+            assert_eq!(
+                all[..at].iter().map(|(_, record)| record).collect::<Vec<_>>(),
+                records[..at].iter().collect::<Vec<_>>()
+            );
+            // Whoever skips what is damaged finds what is behind.
+            assert!(all[at..].iter().any(|(_, record)| *record == records[3999]), "{begin} {len}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! scenarios); the others hold the promises that readers, closing and background errors touch to their words.
 
 mod closing;
+mod damaged_logs;
 mod errors;
 mod failed_changes;
 mod lab;
