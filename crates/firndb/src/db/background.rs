@@ -10,7 +10,7 @@ use crate::clock::CancelToken;
 use crate::compaction::job::{self, CompactionContext, CompactionOutput};
 use crate::compaction::picker::{self, Compaction, LevelTargets, Manual};
 use crate::error::{Error, ErrorKind, Result};
-use crate::flush::{self, FlushContext, FlushJob};
+use crate::flush::{self, FlushContext, FlushJob, Reached};
 use crate::format::file_name::FileKind;
 use crate::format::key::{ColumnFamilyId, FileNumber};
 use crate::metrics::{BackgroundErrorEvent, CompactionEvent, FlushEvent, LogLevel, Ticker};
@@ -274,13 +274,13 @@ impl Core {
 
     /// The full memtables of one family, or of all families if they go together.
     fn pick_flushes(&self, queue: &WriteQueue) -> Result<Vec<(Arc<Family>, FlushJob)>> {
-        let families = self.all_families();
-        let mut jobs =
-            families.iter().filter_map(|family| FlushJob::pick(&family.state).map(|job| (Arc::clone(family), job)));
+        let pick = |family: Arc<Family>| FlushJob::pick(&family.state).map(|job| (family, job));
+        let all = || self.all_families().into_iter().filter_map(pick);
         match self.options.atomic_flush {
-            // Between two switches: one in the middle would part what was written together.
-            true => queue.exclusive(|_, _| Ok(jobs.collect())),
-            false => Ok(jobs.next().into_iter().collect()),
+            // Between two switches: one in the middle would part what was written together, and a family that was made
+            // before it has to be among those that are asked.
+            true => queue.exclusive(|_, _| Ok(all().collect())),
+            false => Ok(all().next().into_iter().collect()),
         }
     }
 
@@ -306,8 +306,10 @@ impl Core {
                 }
             }
         }
-        let last_sequence = frozen.sequences.last().copied();
-        let outputs = flush::install(&*self.fs, &self.versions, outputs, further, last_sequence)?;
+        let flushed: Vec<u64> = outputs.iter().flat_map(|output| output.flushed().iter().copied()).collect();
+        let reached =
+            Reached { last_sequence: frozen.sequences.last().copied(), needed_log: queue.needed_log(&flushed, None)? };
+        let outputs = flush::install(&*self.fs, &self.versions, outputs, further, reached)?;
         self.errors.succeeded(Job::Flush);
         for output in &outputs {
             self.statistics.add(Ticker::FlushWriteBytes, output.bytes);
@@ -323,10 +325,16 @@ impl Core {
             self.schedule_compaction(&family);
         }
         drop(outputs);
-        for (number, bytes) in queue.release_wals()? {
+        self.release_wals(queue)?;
+        self.take_orphans();
+        Ok(())
+    }
+
+    /// Gives up the logs that MANIFEST says nobody needs.
+    pub(super) fn release_wals(&self, queue: &WriteQueue) -> Result<()> {
+        for (number, bytes) in queue.release_wals(self.versions.first_needed_log())? {
             self.janitor.obsolete(FileKind::Wal, number, bytes);
         }
-        self.take_orphans();
         Ok(())
     }
 

@@ -147,16 +147,14 @@ impl Core {
         // No compaction may be writing its tables, and no flush, while it goes. Flushes of all families wait for us: last.
         let _no_compaction = family.compacting.lock();
         let _no_flush = self.flushing.lock();
-        let dropped = self.versions.drop_family(id, || family.state.mark_dropped());
+        let needed_log = queue.needed_log(&[], Some(id))?;
+        let dropped = self.versions.drop_family(id, needed_log, || family.state.mark_dropped());
         // A drop that a crash might bring out after all must not find writes that were acknowledged meanwhile.
         let version = dropped.inspect_err(|error| self.edit_failed("dropping a column family", error))?;
         queue.remove_family(id)?;
         self.families.lock().remove(&id);
         self.obsolete_tables(version.files().map(|(_, file)| (file.number(), file.meta.size)));
-        for (number, bytes) in queue.release_wals()? {
-            self.janitor.obsolete(FileKind::Wal, number, bytes);
-        }
-        Ok(())
+        self.release_wals(queue)
     }
 
     /// Brings the OPTIONS file up to date.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::clock::CancelToken;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flush::{self, FlushContext, FlushJob, FlushOutput};
+use crate::flush::{self, FlushContext, FlushJob, FlushOutput, Reached};
 use crate::format::key::FileNumber;
 use crate::metrics::LogLevel;
 use crate::options::Options;
@@ -30,9 +30,10 @@ pub(super) fn make_durable(
     let first_log = parts.versions.new_file_number();
     let mut outputs = Vec::new();
     let written = replay(dir, options, parts, recovered, listing, first_log, &mut outputs)
-        // Before the edit: after it, MANIFEST would no longer say what it does not know.
-        .and_then(|()| set_aside_lost_tables(dir, options, parts, recovered, listing))
-        .and_then(|()| flush_rest(dir, options, parts, first_log, &mut outputs));
+        .and_then(|()| flush_rest(dir, options, parts, first_log, &mut outputs))
+        // Before the edit: after it, MANIFEST would no longer say what it does not know. After everything else: a failure
+        // would keep from whoever opens next what was set aside.
+        .and_then(|empty| set_aside_lost_tables(dir, options, parts, recovered, listing).map(|()| empty));
     match written {
         Err(error) => {
             flush::discard(&*options.fs, &outputs);
@@ -40,7 +41,8 @@ pub(super) fn make_durable(
         }
         Ok(empty) => {
             let last_sequence = parts.replayed.last_sequence.max(recovered.last_sequence);
-            flush::install(&*options.fs, &parts.versions, outputs, empty, Some(last_sequence))?;
+            let reached = Reached { last_sequence: Some(last_sequence), needed_log: first_log };
+            flush::install(&*options.fs, &parts.versions, outputs, empty, reached)?;
             Ok(first_log)
         }
     }

@@ -63,6 +63,20 @@ impl FlushOutput {
     pub(crate) fn family_id(&self) -> ColumnFamilyId {
         self.family.id()
     }
+
+    /// The memtables that are in the table.
+    pub(crate) fn flushed(&self) -> &[u64] {
+        &self.flushed
+    }
+}
+
+/// How far the whole database has got with a flush.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reached {
+    /// The last sequence number that it makes durable.
+    pub(crate) last_sequence: Option<SequenceNumber>,
+    /// No family needs a log below this any more.
+    pub(crate) needed_log: FileNumber,
 }
 
 impl FlushJob {
@@ -239,8 +253,7 @@ pub(crate) fn discard(fs: &dyn Fs, outputs: &[FlushOutput]) {
     }
 }
 
-/// Makes flushes durable, all of them or none, with `further` edits in the same step and the last sequence number that
-/// it makes durable, and publishes the views.
+/// Makes flushes durable, all of them or none, with `further` edits in the same step, and publishes the views.
 ///
 /// # Errors
 /// Those of the MANIFEST. If it is known that nothing was written the files are removed; if not, they stay.
@@ -249,11 +262,12 @@ pub(crate) fn install(
     versions: &VersionSet,
     outputs: Vec<FlushOutput>,
     further: Vec<VersionEdit>,
-    last_sequence: Option<SequenceNumber>,
+    reached: Reached,
 ) -> Result<Vec<FlushOutput>> {
     let mut edits: Vec<VersionEdit> = outputs.iter().map(|output| output.edit.clone()).chain(further).collect();
     if let Some(first) = edits.first_mut() {
-        first.last_sequence = last_sequence.max(first.last_sequence);
+        first.last_sequence = reached.last_sequence.max(first.last_sequence);
+        first.min_log_to_keep = first.min_log_to_keep.max(Some(reached.needed_log));
     }
     let result = versions.log_and_apply(edits, |published| {
         for output in &outputs {

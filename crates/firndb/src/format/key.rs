@@ -15,6 +15,8 @@ pub struct SequenceNumber(pub u64);
 impl SequenceNumber {
     /// The largest one: sees everything.
     pub const MAX: SequenceNumber = SequenceNumber((1 << 56) - 1);
+    /// No sound database gets beyond this: so many writes were never made. There is room for the largest group behind it.
+    pub(crate) const LIMIT: SequenceNumber = SequenceNumber((1 << 56) - (1 << 40));
     /// Given to no write; a bottommost compaction stores it for values that every reader sees.
     pub const ZERO: SequenceNumber = SequenceNumber(0);
 }

@@ -252,7 +252,7 @@ impl Replay<'_, '_> {
                 format!("a batch that begins with sequence number {first}, behind one that ended with {}", next - 1);
             return Err(Error::corrupt_at(CorruptionKind::Order, path, offset, what));
         }
-        if first.0.checked_add(count).is_none_or(|end| end > SequenceNumber::MAX.0) {
+        if first.0.checked_add(count).is_none_or(|end| end > SequenceNumber::LIMIT.0) {
             let what = format!("a batch of {count} operations from sequence number {first} on");
             return Err(Error::corrupt_at(CorruptionKind::BadLength, path, offset, what));
         }

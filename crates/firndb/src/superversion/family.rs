@@ -156,11 +156,12 @@ impl FamilyState {
         self.is_dropped.load(Ordering::Acquire)
     }
 
-    /// The oldest WAL that holds writes of this family which are in no table; `current_log` if there are none.
-    pub(crate) fn needed_log(&self, current_log: FileNumber) -> FileNumber {
+    /// The oldest WAL that holds writes of this family which are in no table, and in no memtable of `flushed`;
+    /// `current_log` if there are none.
+    pub(crate) fn needed_log(&self, current_log: FileNumber, flushed: &[u64]) -> FileNumber {
         let view = self.load_full();
         view.memtables()
-            .filter(|memtable| !memtable.is_empty())
+            .filter(|memtable| !memtable.is_empty() && !flushed.contains(&memtable.id))
             .map(|memtable| memtable.log_number())
             .min()
             .unwrap_or(current_log)

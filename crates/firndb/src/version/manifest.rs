@@ -120,7 +120,8 @@ impl ManifestState {
         self.has_log_number |= edit.log_number.is_some();
         self.has_next_file |= edit.next_file.is_some();
         self.has_last_sequence |= edit.last_sequence.is_some();
-        self.largest_number = self.largest_number.max(edit.log_number.unwrap_or_default());
+        let logs = edit.log_number.max(edit.min_log_to_keep);
+        self.largest_number = self.largest_number.max(logs.unwrap_or_default());
         self.next_file = self.next_file.max(edit.next_file.unwrap_or_default());
         self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or_default());
         self.min_log_to_keep = self.min_log_to_keep.max(edit.min_log_to_keep.unwrap_or_default());

@@ -85,6 +85,9 @@ impl Commit {
 
     /// Refuses a batch with an unknown family, or with entries that are too long; before anything is written.
     pub(super) fn check(&self, batch: &WriteBatch) -> Result<()> {
+        if self.last_sequence >= SequenceNumber::LIMIT {
+            return Err(Error::new(ErrorKind::Limit, "all sequence numbers are used up"));
+        }
         let mut last = None;
         for operation in batch.iter() {
             let operation = operation?;

@@ -546,13 +546,21 @@ impl WriteQueue {
         })
     }
 
-    /// Takes out the logs that no family needs, with their sizes.
-    pub(crate) fn release_wals(&self) -> Result<Vec<(FileNumber, u64)>> {
+    /// The oldest log that is needed once the memtables `flushed` are tables and `dropped` is gone. What is written from
+    /// now on is in this one or later ones.
+    pub(crate) fn needed_log(&self, flushed: &[u64], dropped: Option<ColumnFamilyId>) -> Result<FileNumber> {
         self.exclusive(|_, commit| {
             let current = commit.wals.number();
-            let needed = commit.families.iter().map(|family| family.state.needed_log(current)).min().unwrap_or(current);
-            Ok(commit.wals.release(needed))
+            let families = commit.families.iter().map(|family| &family.state);
+            let stay = families.filter(|family| Some(family.id()) != dropped);
+            Ok(stay.map(|family| family.needed_log(current, flushed)).min().unwrap_or(current))
         })
+    }
+
+    /// Takes out the logs below `needed`, with their sizes. MANIFEST has to say before that nobody needs them: a log that it
+    /// asks for and that is not there is a lost one.
+    pub(crate) fn release_wals(&self, needed: FileNumber) -> Result<Vec<(FileNumber, u64)>> {
+        self.exclusive(|_, commit| Ok(commit.wals.release(needed)))
     }
 
     /// Bytes of all logs.

@@ -433,3 +433,55 @@ fn nothing_in_lost_is_overwritten_and_a_move_that_fails_fails_the_open() {
     assert_eq!(lab.fs.read_whole(&taken, 100).expect("there"), b"somebody's");
     db.close().expect("nothing is open");
 }
+
+/// Which logs are needed is known exactly, whatever the families that were not flushed last have in MANIFEST.
+#[test]
+fn a_crash_in_a_flush_of_unlogged_writes_is_no_damage_beside_a_family_that_was_flushed_long_ago() {
+    for is_side_idle in [true, false] {
+        let lab = Lab::new().change(|options| options.avoid_flush_during_shutdown = true);
+        let db = lab.open();
+        let side = db.create_column_family("side").expect("new");
+        let gone = db.create_column_family("gone").expect("new");
+        for key in ["a", "b"] {
+            db.put(key, "value").expect("written");
+            gone.put(key, "value").expect("written");
+            if !is_side_idle {
+                side.put(key, "value").expect("written");
+            }
+            db.flush().expect("flushed");
+            side.flush().expect("flushed");
+        }
+        // What it needs the first logs for goes with it.
+        drop(gone);
+        db.drop_column_family("gone").expect("dropped");
+        settle(&db);
+        assert_eq!(lab.files(".log").len(), 1, "{:?}", lab.files(".log"));
+        put_unlogged(&db, "unlogged");
+        lab.fs.inject(Fault::on(FsOp::Append, "MANIFEST-*", FaultEffect::Eio).sticky());
+        lab.fs.inject(Fault::on(FsOp::Create, "MANIFEST-*", FaultEffect::Eio).sticky());
+        db.flush().expect_err("no edit");
+        let next = lab.crash(CrashPolicy::KeepAll, 0);
+        let report = verify_directory(DIR, &next.options, &mut |_| {}).expect("readable");
+        assert!(report.damages.is_empty(), "{:?}", report.damages);
+        assert!(report.notes.iter().any(|note| note.contains("are in no log and in no other table")), "{report:?}");
+    }
+}
+
+#[test]
+fn an_open_that_fails_sets_no_table_aside_unheard() {
+    let lab = Lab::new().change(|options| options.avoid_flush_during_shutdown = true);
+    let db = lab.open();
+    db.put("a", "value").expect("written");
+    let begin = lab.fs.file_size(&manifest(&lab)).expect("there");
+    db.flush().expect("flushed");
+    settle(&db);
+    db.put("b", "value").expect("written");
+    db.close().expect("nothing is open");
+    cut(&lab, begin);
+    lab.fs.inject(Fault::on(FsOp::Create, "*.sst", FaultEffect::NoSpace));
+    lab.try_open().map(drop).expect_err("the disk is full");
+    lab.fs.clear_faults();
+    let db = lab.open();
+    assert_eq!(db.recovery_report().set_aside.len(), 1);
+    db.close().expect("nothing is open");
+}

@@ -115,18 +115,24 @@ impl VersionSet {
         })
     }
 
-    /// Removes a family; its tables are obsolete once no version in use names them. Returns its last version. `publish`
-    /// runs once the drop is durable.
+    /// Removes a family; its tables are obsolete once no version in use names them, and no other family needs a log below
+    /// `needed_log`. Returns its last version. `publish` runs once the drop is durable.
     ///
     /// # Errors
     /// `InvalidArgument` for the default family, `NoSuchColumnFamily`; else as `log_and_apply`.
-    pub(crate) fn drop_family(&self, id: ColumnFamilyId, publish: impl FnOnce()) -> Result<Arc<Version>> {
+    pub(crate) fn drop_family(
+        &self,
+        id: ColumnFamilyId,
+        needed_log: FileNumber,
+        publish: impl FnOnce(),
+    ) -> Result<Arc<Version>> {
         let mut manifest = self.manifest.lock();
         if id == ColumnFamilyId::DEFAULT {
             return Err(Error::new(ErrorKind::InvalidArgument, "the default column family cannot be dropped"));
         }
         let last = self.current(id).ok_or_else(|| no_such_family(id))?;
-        let edit = VersionEdit { family: id, is_family_drop: true, ..VersionEdit::default() };
+        let min_log_to_keep = Some(needed_log);
+        let edit = VersionEdit { family: id, is_family_drop: true, min_log_to_keep, ..VersionEdit::default() };
         self.commit(&mut manifest, vec![edit], None, |_| publish())?;
         Ok(last)
     }

@@ -84,9 +84,12 @@ pub(crate) struct Recovered {
 impl Recovered {
     /// The oldest log that may hold what is in no table.
     pub(crate) fn first_needed_log(&self) -> FileNumber {
-        let of_families = self.families.iter().map(|family| family.log_number).min();
-        of_families.unwrap_or_default().max(self.min_log_to_keep)
+        first_needed_log(self.families.iter(), self.min_log_to_keep)
     }
+}
+
+fn first_needed_log<'a>(families: impl Iterator<Item = &'a FamilySnapshot>, min_to_keep: FileNumber) -> FileNumber {
+    families.map(|family| family.log_number).min().unwrap_or_default().max(min_to_keep)
 }
 
 /// What MANIFEST says of files that are in no version any more.
@@ -277,8 +280,17 @@ impl VersionSet {
                 }
             }
         }
-        if largest.0 >= FILE_NUMBER_MAX {
-            let detail = format!("file number {largest} leaves none for new files");
+        // Whoever writes needs some, and what it leaves must still be readable.
+        let spare = if is_read_only { 0 } else { 1 << 32 };
+        if largest.0.max(next_file.0) >= FILE_NUMBER_MAX - spare {
+            let detail = format!("file number {} leaves none for new files", largest.max(next_file));
+            return Err(Error::corrupt(CorruptionKind::Malformed, detail).in_file(&path, None));
+        }
+        let in_tables =
+            families.values().flat_map(|family| family.version.files()).map(|(_, file)| file.meta.largest_seq);
+        let largest_seq = in_tables.fold(last_sequence, SequenceNumber::max);
+        if largest_seq > SequenceNumber::LIMIT {
+            let detail = format!("sequence number {largest_seq} leaves none for new writes");
             return Err(Error::corrupt(CorruptionKind::Malformed, detail).in_file(&path, None));
         }
         let db_id = match found.db_id.filter(|id| !id.is_empty()) {
@@ -288,7 +300,7 @@ impl VersionSet {
         let mut state = State::new(families, last_sequence, min_log_to_keep, max_family);
         state.manifest_number = number;
         state.candidates.insert(number);
-        let next_file = next_file.0.min(FILE_NUMBER_MAX).max(largest.0 + 1);
+        let next_file = next_file.0.max(largest.0 + 1);
         let recovered = Recovered {
             families: state.families.values().cloned().collect(),
             last_sequence,
@@ -373,6 +385,12 @@ impl VersionSet {
         self.state.lock().limbo.contains(&number)
     }
 
+    /// The oldest log that the durable MANIFEST asks for.
+    pub(crate) fn first_needed_log(&self) -> FileNumber {
+        let state = self.state.lock();
+        first_needed_log(state.families.values(), state.min_log_to_keep)
+    }
+
     /// The current version of a family.
     pub(crate) fn current(&self, family: ColumnFamilyId) -> Option<Arc<Version>> {
         self.state.lock().families.get(&family).map(|family| Arc::clone(&family.version))
@@ -435,7 +453,7 @@ fn read_newest(config: &VersionSetConfig) -> Result<(FileNumber, ManifestState)>
     }
 }
 
-/// Numbers stay below 2^62.
+/// No sound directory gets here: so many files were never made.
 const FILE_NUMBER_MAX: u64 = 1 << 62;
 
 impl State {

@@ -188,7 +188,7 @@ fn t15_a_crash_at_any_step_of_a_manifest_switch_loses_nothing() {
             let set = create(fs);
             flush(fs, &set, 1).expect("a flush");
             set.create_family("gone", KeyOrder::Bytewise, FileNumber(1), |_| {}).expect("a family");
-            set.drop_family(ColumnFamilyId(1), || {}).expect("dropped");
+            set.drop_family(ColumnFamilyId(1), FileNumber(0), || {}).expect("dropped");
             set.create_family("stays", KeyOrder::ReverseBytewise, FileNumber(1), |_| {}).expect("a family");
             set
         },
@@ -425,7 +425,7 @@ fn versions_of_dropped_families_are_listed_while_held_and_a_moved_file_keeps_its
     assert_eq!(moved.highest_used_level(), Some(3));
     assert!(Arc::ptr_eq(moved.file(file.number()).expect("there").1, file));
     drop(moved);
-    let last = set.drop_family(family.id, || {}).expect("dropped");
+    let last = set.drop_family(family.id, FileNumber(0), || {}).expect("dropped");
     assert!(set.live_versions().iter().any(|version| Arc::ptr_eq(version, &held)));
     drop((last, held));
     assert_eq!(set.live_versions().iter().filter(|version| version.file_count() > 0).count(), 0);

@@ -193,7 +193,7 @@ fn oracle_ldb_reads_edits_groups_families_and_moves_as_we_wrote_them() {
     let mut trivial_move = VersionEdit { deleted_files, compact_cursors: cursors, ..edit(first.id, 4, moved) };
     trivial_move.min_log_to_keep = Some(FileNumber(4));
     set.log_and_apply(vec![trivial_move], |_| {}).expect("logged");
-    set.drop_family(gone.id, || {}).expect("dropped");
+    set.drop_family(gone.id, FileNumber(0), || {}).expect("dropped");
     assert_eq!(rows_of(&set).len(), 2 + 38);
     let (found, text) = rows_of_ldb(&manifest_path(&set));
     assert_eq!(found, rows_of(&set), "{text}");
