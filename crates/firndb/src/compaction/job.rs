@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::clock::{CancelToken, Clock};
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name;
 use crate::format::key::{FileNumber, user_key};
@@ -186,6 +186,7 @@ impl Writer<'_> {
         )
         .cancelled_by(cancel);
         iter.seek_to_first()?;
+        let compaction = self.compaction;
         let mut last_user_key: Vec<u8> = Vec::new();
         while iter.valid() {
             let key = iter.key();
@@ -194,7 +195,11 @@ impl Writer<'_> {
                 self.begin(&inputs)?;
             }
             if let Some(current) = &mut self.current {
-                current.builder.add(key, iter.value())?;
+                current.builder.add(key, iter.value()).map_err(|error| match error.kind() {
+                    // A merge of what is in order is in order.
+                    ErrorKind::Internal => disordered(compaction),
+                    _ => error,
+                })?;
             }
             last_user_key.clear();
             last_user_key.extend_from_slice(user_key(key));
@@ -336,6 +341,14 @@ impl Writer<'_> {
         self.current = None;
         remove(&*self.context.fs, &self.paths);
     }
+}
+
+/// One of the inputs is not in order. Which one cannot be told from the merge: `verify` can.
+#[cold]
+fn disordered(compaction: &Compaction) -> Error {
+    let tables: Vec<String> = compaction.files().map(|(_, file)| file_name::table(file.number())).collect();
+    let detail = format!("the keys of a table are not in order: one of {}", tables.join(", "));
+    Error::corrupt(CorruptionKind::Order, detail)
 }
 
 /// Removes files that were never installed; what cannot be removed is an orphan, which the next open takes.

@@ -103,8 +103,8 @@ impl Family {
     }
 }
 
-/// See the module's text. Lock order: `closing`, `changing`, a family's `compacting`, `flushing`, `families`; none is held across a user's
-/// callback.
+/// See the module's text. Lock order: `closing`, `changing`, a family's `compacting`, `flushing`, `families`; none but
+/// `closing` is held across a user's callback.
 pub(super) struct Core {
     pub(super) dir: PathBuf,
     pub(super) fs: Arc<dyn Fs>,

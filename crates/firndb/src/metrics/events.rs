@@ -86,6 +86,10 @@ pub struct BackgroundErrorEvent {
 }
 
 /// Gets told of what happens in the background. All methods do nothing by default.
+///
+/// They are called with no lock held that a call to the database would wait for, so that they may read, write, flush and
+/// make families; with one exception: `close` waits for the listeners of its own last flush, and one of those must not wait
+/// for another thread that closes the same database.
 #[allow(unused_variables, reason = "default methods name their arguments for documentation")]
 pub trait EventListener: Send + Sync + Debug + 'static {
     /// A flush ended well.

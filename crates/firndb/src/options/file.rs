@@ -7,10 +7,11 @@
 //! Form: `[Section "argument"]`, then `  name=value` lines; `#` starts a comment; a `TableOptions` section follows its
 //! own `CFOptions` section, and the default family comes first. Source: RocksDB `options/options_parser.cc`, docs.
 
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::fs::Fs;
 
 use super::{CompactionStyle, FamilyOptions};
+use crate::version::edit::LEVELS_MAX;
 
 /// The largest OPTIONS file that is read.
 pub(crate) const MAX_OPTIONS_FILE_BYTES: u64 = 16 << 20;
@@ -149,8 +150,15 @@ impl OptionsFile {
             Error::corrupt(CorruptionKind::Malformed, detail)
         };
         if let Some(value) = family.get("num_levels") {
-            options.num_levels =
-                value.parse().ok().filter(|n| (1..=64).contains(n)).ok_or_else(|| bad("num_levels", value))?;
+            options.num_levels = match value.parse::<u32>() {
+                Ok(levels) if (1..=LEVELS_MAX).contains(&levels) => levels,
+                Ok(levels) if levels > LEVELS_MAX => {
+                    let what =
+                        format!("family {name}: num_levels={value}; this version has at most {LEVELS_MAX} levels");
+                    return Err(Error::new(ErrorKind::NotSupported, what));
+                }
+                _ => return Err(bad("num_levels", value)),
+            };
         }
         if let Some(value) = family.get("compaction_style") {
             options.compaction_style = match value {

@@ -25,7 +25,8 @@ pub struct ReadOptions {
     pub verify_checksums: bool,
     /// Bytes that an iterator reads ahead in files; 0 (the default) reads block by block (RocksDB: `readahead_size`).
     pub readahead_size: usize,
-    /// A name for the reader in the report of pins, beside the line of code that made it. Default: none.
+    /// A name for the reader in the report of pins, beside the line of code that made it. Default: none. Meant for a few
+    /// dozen names: beyond 256 different ones in a process, making a reader takes time that grows with their number.
     pub label: Option<&'static str>,
 }
 

@@ -315,7 +315,9 @@ impl Front {
 /// As of [`TableReader::open`].
 pub(crate) fn examine(file: &dyn RandomAccessFile, size: u64, context: &TableOpenContext) -> Result<()> {
     let front = Front::read(file, size, context)?;
-    if front.properties.compression.as_deref().is_some_and(Compression::are_readable) {
+    // Before version 2 a compressed block did not say how long it was, and is not read.
+    let has_sizes = front.footer.format_version >= 2;
+    if has_sizes && front.properties.compression.as_deref().is_some_and(Compression::are_readable) {
         return Ok(());
     }
     // The index has the codec that the data has.

@@ -13,7 +13,7 @@ const IGNORE_BIT: u32 = 1 << 13;
 /// Custom fields with this bit may not.
 const UNSAFE_FIELD_BIT: u32 = 1 << 6;
 /// No database has more levels; a larger number is damage.
-const LEVELS_MAX: u32 = 64;
+pub(crate) const LEVELS_MAX: u32 = 64;
 
 mod tag {
     pub(super) const COMPARATOR: u32 = 1;

@@ -274,7 +274,7 @@ impl VersionSet {
                 None | Some((FileKind::InfoLog, _)) => {}
                 Some((kind, found)) => {
                     largest = largest.max(found);
-                    if kind == FileKind::Manifest && found != number {
+                    if kind == FileKind::Manifest && found != number && !entry.is_dir {
                         stale.push(found);
                     }
                 }
