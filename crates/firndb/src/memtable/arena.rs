@@ -12,10 +12,13 @@ use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Every allocation starts at a multiple of this.
 pub(super) const ALIGN: usize = 8;
-/// A chunk's size, unless one request needs more. Large enough that the lock is rare, small enough that a small
-/// memtable is small.
+/// The largest size of a chunk, unless one request needs more. Large enough that the lock is rare, small enough that
+/// the last one wastes little.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 const CHUNK_BYTES_MIN: usize = 1024;
+/// The first chunk's size: limits over many memtables count what they take, and most may hold next to nothing. Each
+/// further chunk is about as large as all before it.
+const FIRST_CHUNK_BYTES: usize = 4096;
 
 struct Chunk {
     start: NonNull<u8>,
@@ -74,6 +77,7 @@ pub(super) struct Arena {
     /// Boxed, so that `current` stays valid when the vector grows.
     chunks: Mutex<Vec<NonNull<Chunk>>>,
     allocated: AtomicUsize,
+    /// No chunk is larger, but for one request.
     chunk_bytes: usize,
 }
 
@@ -118,7 +122,8 @@ impl Arena {
         {
             return start;
         }
-        let chunk = Chunk::new(if is_large { len } else { self.chunk_bytes });
+        let doubled = self.allocated().max(FIRST_CHUNK_BYTES).min(self.chunk_bytes);
+        let chunk = Chunk::new(if is_large { len } else { doubled.max(len) });
         // Relaxed: a figure for decisions, which orders nothing.
         self.allocated.fetch_add(chunk.len + size_of::<Chunk>(), Ordering::Relaxed);
         let Some(start) = chunk.take(len) else { handle_alloc_error(Chunk::layout(len)) };

@@ -295,6 +295,14 @@ mod tests {
         let mut options = FamilyOptions::default();
         again.apply_to("default", &mut options).expect("known values");
         assert_eq!((options.num_levels, options.compaction_style), (4, CompactionStyle::Universal));
+        for (value, kind) in
+            [("65", ErrorKind::NotSupported), ("0", ErrorKind::Corruption), ("x", ErrorKind::Corruption)]
+        {
+            let file =
+                OptionsFile::parse(&REAL.replace("num_levels=4", &format!("num_levels={value}"))).expect("valid");
+            let error = file.apply_to("default", &mut options).expect_err("not for us");
+            assert_eq!(error.kind(), kind, "{error}");
+        }
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct ReadOptions {
     pub fill_cache: bool,
     /// Check the checksum of every block read from a file. Default: true. Blocks in the cache were checked before.
     pub verify_checksums: bool,
-    /// Bytes that an iterator reads ahead in files; 0 (the default) reads block by block (RocksDB: `readahead_size`).
+    /// Bytes that an iterator reads ahead in files (RocksDB: `readahead_size`). 0, the default: block by block, and, once it
+    /// has read a few in a row, in pieces that grow.
     pub readahead_size: usize,
     /// A name for the reader in the report of pins, beside the line of code that made it. Default: none. Meant for a few
     /// dozen names: beyond 256 different ones in a process, making a reader takes time that grows with their number.

@@ -12,6 +12,7 @@ mod life;
 mod listeners;
 mod lost;
 mod manifest;
+mod options;
 mod pins;
 mod read_only;
 mod recovery;

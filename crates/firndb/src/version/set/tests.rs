@@ -349,6 +349,38 @@ fn a_manifest_that_has_grown_too_large_is_replaced_and_a_damaged_one_refused() {
 }
 
 #[test]
+fn numbers_that_leave_no_room_are_damage_and_a_log_is_never_numbered_below_what_is_kept() {
+    let edited = |edit: VersionEdit| {
+        let fs = new_fs();
+        let set = create(&fs);
+        set.log_and_apply(vec![edit], |_| {}).expect("logged");
+        drop(set);
+        recover(&fs)
+    };
+    let sequence = |number: u64| VersionEdit { last_sequence: Some(SequenceNumber(number)), ..VersionEdit::default() };
+    assert!(edited(sequence(SequenceNumber::LIMIT.0)).is_ok());
+    for number in [SequenceNumber::LIMIT.0 + 1, SequenceNumber::MAX.0, 1 << 60] {
+        assert_eq!(edited(sequence(number)).expect_err("too large").kind(), ErrorKind::Corruption, "{number}");
+    }
+    let keep = |number: u64| VersionEdit { min_log_to_keep: Some(FileNumber(number)), ..VersionEdit::default() };
+    assert!(edited(keep(500)).expect("readable").new_file_number() > FileNumber(500));
+    for number in [FILE_NUMBER_MAX - 1, FILE_NUMBER_MAX, u64::MAX] {
+        assert_eq!(edited(keep(number)).expect_err("too large").kind(), ErrorKind::Corruption, "{number}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_named_like_a_manifest_is_left_alone() {
+    let fs = new_fs();
+    flush(&fs, &create(&fs), 1).expect("a flush");
+    let dir = Path::new("/db/MANIFEST-000777");
+    fs.create_dir_all(dir).expect("a directory");
+    let set = recover(&fs).expect("readable");
+    flush(&fs, &set, 2).expect("a flush");
+    assert!(fs.exists(dir).expect("memory") && set.manifest_number() > FileNumber(777));
+}
+
+#[test]
 fn a_read_only_set_writes_nothing() {
     let fs = new_fs();
     flush(&fs, &create(&fs), 1).expect("a flush");
