@@ -47,7 +47,8 @@ pub enum WalRecoveryMode {
     TolerateCorruptedTailRecords,
     /// Any damage is an error, a cut-off record too.
     AbsoluteConsistency,
-    /// Recovery stops at the first damage: a prefix of the history. The default.
+    /// Recovery stops at the first damage: a prefix of the history. The default. An error if a column family has in its
+    /// tables what comes after the damage, since there is no such prefix then.
     #[default]
     PointInTime,
     /// Damaged records are skipped; what is left may have holes. For salvage.
