@@ -143,9 +143,16 @@ pub fn verify_directory(
             _ => {}
         }
     }
-    if !files.iter().any(|(kind, number)| *kind == FileKind::Wal && *number >= needed) {
-        // As in a copy that left the logs out, or after a crash on open; whether there was something in it, nobody knows.
-        report.notes.push(format!("there is no log from {} on", file_name::wal(needed)));
+    // As in a copy that left the logs out, or after a crash on open; whether there was something in it, nobody knows.
+    // RocksDB asks for a log that it never makes, where it says so after a recovery.
+    match files.iter().filter(|(kind, number)| *kind == FileKind::Wal && *number >= needed).map(|file| file.1).min() {
+        None => report.notes.push(format!("there is no log from {} on", file_name::wal(needed))),
+        Some(first) if first > needed => report.notes.push(format!(
+            "there is no {}, the first log that MANIFEST asks for; {} is the first there is",
+            file_name::wal(needed),
+            file_name::wal(first)
+        )),
+        Some(_) => {}
     }
     if recovered.is_cut_off {
         let path = dir.join(file_name::manifest(recovered.manifest_number));

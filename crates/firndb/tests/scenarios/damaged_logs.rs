@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use firndb::{
-    ColumnFamily, Db, ErrorKind, RecoveryReport, WalRecoveryMode, WriteBatch, WriteOptions, verify_directory,
+    ColumnFamily, Db, ErrorKind, Fs, RecoveryReport, WalRecoveryMode, WriteBatch, WriteOptions, verify_directory,
 };
 
 use crate::lab::{DIR, Lab, all};
@@ -82,6 +82,22 @@ fn damage_before_what_a_family_has_in_its_tables_is_refused_in_every_mode_but_th
     assert_eq!(rounds(&db), (Some(BATCHES + 4), Some(BATCHES + 4)));
     assert!(!db.recovery_report().dropped.is_empty());
     db.close().expect("nothing is open");
+}
+
+#[test]
+fn a_log_that_manifest_asks_for_and_that_is_gone_is_noted() {
+    let lab = lab();
+    let db = lab.open();
+    let side = db.create_column_family("side").expect("new");
+    write_both(&db, &side, 0, 10);
+    side.flush().expect("flushed");
+    write_both(&db, &side, 10, 20);
+    drop(side);
+    db.close().expect("nothing is open");
+    lab.verify();
+    lab.fs.remove_file(&log(&lab, 0)).expect("there");
+    let report = verify_directory(DIR, &lab.options, &mut |_| {}).expect("readable");
+    assert!(report.notes.iter().any(|note| note.contains("the first log that MANIFEST asks for")), "{report:?}");
 }
 
 #[test]
