@@ -217,7 +217,7 @@ impl Parts {
 
 /// `Corruption` if recovery stopped at damage, and a family has in its tables what comes after it. Source: what RocksDB
 /// refuses as "SST file is ahead of WALs".
-fn check_is_one_moment(dir: &Path, recovered: &Recovered, replayed: &Replayed) -> Result<()> {
+pub(super) fn check_is_one_moment(dir: &Path, recovered: &Recovered, replayed: &Replayed) -> Result<()> {
     let Some(stop) = replayed.stop else { return Ok(()) };
     let Some(ahead) = recovered.families.iter().find(|family| stop.is_before(family)) else { return Ok(()) };
     let at_stop = |piece: &&DroppedLogPiece| piece.log == stop.log && piece.offset == stop.offset;

@@ -24,7 +24,7 @@ use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::batch::WriteBatch;
 
 use super::options_text::OptionsText;
-use super::parts::{Listing, family_options, last_in_tables, needed_logs, table_path};
+use super::parts::{Listing, check_is_one_moment, family_options, last_in_tables, needed_logs, table_path};
 
 /// How often a table that seems lost is looked at again, and how long after: a flush beside us is one sync away from its
 /// edit.
@@ -154,6 +154,7 @@ pub fn verify_directory(
         )),
         Some(_) => {}
     }
+    verify_history(dir, options, &recovered, &mut report)?;
     if recovered.is_cut_off {
         let path = dir.join(file_name::manifest(recovered.manifest_number));
         report.notes.push(format!("{}: the last edit is cut off", path.display()));
@@ -243,6 +244,8 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
     let replayed = match replay(fs, dir, &logs, mode, last_in_tables(&recovered), &mut BTreeMap::new(), None) {
         // A writer removed a log: what was in it is in a table, and MANIFEST says so by now.
         Err(error) if error.is_not_found() => return Ok(found),
+        // `verify_history` has said so.
+        Err(error) if error.corruption().is_some() => return Ok(found),
         other => other?,
     };
     let evidence = Evidence::new(&recovered, &logs, &replayed);
@@ -337,6 +340,28 @@ fn verify_levels(dir: &Path, version: &crate::version::Version, report: &mut Ver
             }
         }
     }
+}
+
+/// The logs together: what recovery by default refuses, though each record is as it was written, or only cut off.
+fn verify_history(dir: &Path, options: &Options, recovered: &Recovered, report: &mut VerifyReport) -> Result<()> {
+    let fs = &*options.fs;
+    let logs = needed_logs(recovered, &Listing::of(fs, dir)?.logs());
+    let (mode, last) = (WalRecoveryMode::PointInTime, last_in_tables(recovered));
+    let checked = replay(fs, dir, &logs, mode, last, &mut BTreeMap::new(), None)
+        .and_then(|replayed| check_is_one_moment(dir, recovered, &replayed));
+    let file = |error: &Error| error.corruption().and_then(|found| found.file.clone());
+    match checked {
+        // A writer beside us removed a log.
+        Err(error) if error.is_not_found() => {}
+        Err(error) if error.corruption().is_some() => {
+            // Damage that was found in this log is not said twice.
+            if report.damages.iter().all(|damage| file(damage) != file(&error)) {
+                report.damages.push(error);
+            }
+        }
+        other => other?,
+    }
+    Ok(())
 }
 
 fn verify_log(dir: &Path, options: &Options, number: FileNumber, report: &mut VerifyReport) -> Result<()> {

@@ -85,6 +85,23 @@ fn damage_before_what_a_family_has_in_its_tables_is_refused_in_every_mode_but_th
 }
 
 #[test]
+fn verify_finds_what_opening_refuses_though_every_record_that_is_there_is_whole() {
+    let lab = lab();
+    let db = lab.open();
+    let side = db.create_column_family("side").expect("new");
+    write_both(&db, &side, 0, 100);
+    side.flush().expect("flushed");
+    write_both(&db, &side, 100, 105);
+    drop(side);
+    db.close().expect("nothing is open");
+    // As after a crash, if there were no later log and no table.
+    lab.fs.damage(&log(&lab, 0), |bytes| bytes.truncate(bytes.len() / 2)).expect("there");
+    assert_eq!(lab.try_open().map(drop).expect_err("two moments").kind(), ErrorKind::Corruption);
+    let report = verify_directory(DIR, &lab.options, &mut |_| {}).expect("readable");
+    assert!(report.damages.len() == 1 && report.damages[0].to_string().contains("one moment"), "{report:?}");
+}
+
+#[test]
 fn a_log_that_manifest_asks_for_and_that_is_gone_is_noted() {
     let lab = lab();
     let db = lab.open();
