@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask`. Nothing but the standard library.
 
 mod ci;
+mod circles;
 mod instructions;
 mod oracles;
 mod soak;

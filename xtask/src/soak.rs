@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::{Outcome, oracles};
 
 /// A test program, the variable and the value that make it longer, and whether it needs a real RocksDB.
-const ROUNDS: [(&str, &str, &str, bool); 4] = [
+const ROUNDS: [(&str, &str, &str, bool); 5] = [
     ("model", "FIRN_OPS", "15000", false),
     ("crash", "FIRN_CRASH_ROUNDS", "3", false),
     ("scenarios", "FIRN_SECONDS", "30", false),
+    ("liveness", "FIRN_SECONDS", "30", false),
     ("oracle_interop", "FIRN_OPS", "1000", true),
 ];
 

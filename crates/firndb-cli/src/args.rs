@@ -58,6 +58,14 @@ pub(crate) enum Verb {
         #[arg(allow_hyphen_values = true)]
         key: OsString,
     },
+    /// Delete every key from BEGIN on that is before END, as one write. After `--`, nothing is taken for an option
+    DeleteRange {
+        db: PathBuf,
+        #[arg(allow_hyphen_values = true)]
+        begin: OsString,
+        #[arg(allow_hyphen_values = true)]
+        end: OsString,
+    },
     /// Print a range as `key<TAB>value` lines
     Scan(Scan),
     /// Print the number of keys

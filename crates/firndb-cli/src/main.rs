@@ -65,6 +65,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Verb::Put { db, key, value } => write::put(db, family, form, key, value),
         Verb::Get { db, key, raw } => read::get(db, family, form, key, *raw),
         Verb::Delete { db, key } => write::delete(db, family, form, key),
+        Verb::DeleteRange { db, begin, end } => write::delete_range(db, family, form, begin, end),
         Verb::Scan(scan) => read::scan(scan, family, form),
         Verb::Count { db } => read::count(db, family, form),
         Verb::Load { db, batch, sync, ack } => load::load(db, family, form, *batch, *sync, *ack),

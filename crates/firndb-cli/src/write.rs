@@ -1,4 +1,4 @@
-//! The verbs that write one thing: `put`, `delete`, `flush`, `compact`, `cf`.
+//! The verbs that write one thing: `put`, `delete`, `delete-range`, `flush`, `compact`, `cf`.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -53,6 +53,15 @@ pub(crate) fn delete(dir: &Path, family: Option<&str>, form: Form, key: &OsStr) 
     let key = form.argument(key).map_err(Failure::Usage)?;
     let (db, family) = open_family(dir, family, false)?;
     family.delete(&key)?;
+    db.close()?;
+    Ok(OK)
+}
+
+pub(crate) fn delete_range(dir: &Path, family: Option<&str>, form: Form, begin: &OsStr, end: &OsStr) -> Outcome {
+    let begin = form.argument(begin).map_err(Failure::Usage)?;
+    let end = form.argument(end).map_err(Failure::Usage)?;
+    let (db, family) = open_family(dir, family, false)?;
+    family.delete_range(&begin, &end)?;
     db.close()?;
     Ok(OK)
 }

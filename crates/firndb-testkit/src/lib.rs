@@ -2,12 +2,29 @@
 //! `firndb::MemoryFs`, since users want to test with it too.
 
 pub mod rocksdb;
+pub mod text;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use firndb::{BackgroundMode, Db, ManualClock, MemoryFs, Options, Result};
+
+/// Waits for something that other threads do: a minute, since a test machine may be busy with other things. What never
+/// comes fails the test all the same.
+///
+/// # Panics
+/// If it does not come.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..12_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("never: {what}");
+}
 
 /// What a column family holds.
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;

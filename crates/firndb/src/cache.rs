@@ -5,8 +5,15 @@
 //! budget is exceeded and empties those that were not used since it came by last. Whoever holds a value keeps it;
 //! emptying a slot only gives the cache's own reference back.
 //!
+//! Invariants
+//! 1. A filled slot has one entry in the clock, and an empty one none; entries of tables that are gone are dropped when the
+//!    hand meets them, or a few with each admission once they are the larger half.
+//! 2. The hand takes a bounded number of steps under the lock, and passes a bounded number of used slots before it empties
+//!    one all the same. What it emptied is freed when the lock is free again.
+//!
 //! Threads: loads are lock-free; filling and emptying take one lock. Source: the CLOCK algorithm (Corbató 1968).
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -14,8 +21,8 @@ use std::sync::{Arc, Weak};
 use arc_swap::{ArcSwapOption, Guard};
 
 use crate::metrics::{Statistics, Ticker};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// A value that knows how many bytes of memory it takes.
 pub(crate) trait Charge: Send + Sync + 'static {
@@ -49,10 +56,52 @@ struct Clock {
     hand: VecDeque<(Weak<dyn Evict>, u32)>,
 }
 
+/// What is to be freed when no lock is held.
+pub(crate) type Freed = Vec<Arc<dyn Any + Send + Sync>>;
+
 /// Something in the clock.
 pub(crate) trait Evict: Send + Sync {
-    /// Empties a slot and gives its bytes back, unless it was used since the last call: then false.
-    fn evict(&self, index: u32) -> bool;
+    /// Empties a slot, gives its bytes back and its value to `freed`, unless it was used since the last call: then false.
+    fn evict(&self, index: u32, freed: &mut Freed) -> bool;
+}
+
+/// Steps of the hand under one hold of the lock.
+const STEPS_MAX: usize = 64;
+/// Used slots that the hand passes before it empties the next one all the same.
+const SPARED_MAX: usize = 32;
+
+impl Clock {
+    /// One step of the hand; false if there is nothing to step over.
+    fn step(&mut self, cache: &BlockCache, spared: &mut usize, statistics: &Statistics, freed: &mut Freed) -> bool {
+        let Some((owner, index)) = self.hand.pop_front() else { return false };
+        let Some(table) = owner.upgrade() else {
+            cache.entry_forgotten();
+            return true;
+        };
+        // The first call has taken the mark of use.
+        if table.evict(index, freed) || *spared >= SPARED_MAX && table.evict(index, freed) {
+            statistics.add(Ticker::BlockCacheEvict, 1);
+            *spared = 0;
+        } else {
+            *spared += 1;
+            self.hand.push_back((owner, index));
+        }
+        true
+    }
+
+    /// Drops entries of tables that are gone, a few at a time; the others keep their order around the clock.
+    fn forget_dropped(&mut self, cache: &BlockCache) {
+        for _ in 0..STEPS_MAX {
+            if cache.dropped.load(Ordering::Relaxed) <= self.hand.len() / 2 {
+                return;
+            }
+            match self.hand.pop_front() {
+                Some((owner, index)) if owner.strong_count() > 0 => self.hand.push_back((owner, index)),
+                Some(_) => cache.entry_forgotten(),
+                None => return,
+            }
+        }
+    }
 }
 
 /// Bytes taken from the budget until this is dropped.
@@ -102,25 +151,49 @@ impl BlockCache {
         self.capacity.store(capacity, Ordering::Relaxed);
     }
 
+    /// The clock has dropped an entry of a table that is gone.
+    fn entry_forgotten(&self) {
+        // Relaxed: about. What was never counted (an index that is charged) does not make it negative.
+        let _ = self.dropped.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+    }
+
     /// Notes a filled slot, whose bytes are charged already, and makes room.
     pub(crate) fn admit(&self, owner: Weak<dyn Evict>, index: u32, statistics: &Statistics) {
-        let capacity = self.capacity();
         let mut clock = self.clock.lock();
         clock.hand.push_back((owner, index));
-        if self.dropped.load(Ordering::Relaxed) > clock.hand.len() / 2 {
-            self.dropped.store(0, Ordering::Relaxed);
-            clock.hand.retain(|(owner, _)| owner.strong_count() > 0);
-        }
-        // Twice around: the first time only clears marks.
-        let mut steps = 2 * clock.hand.len();
-        while self.usage() > capacity && steps > 0 {
-            steps -= 1;
-            let Some((owner, index)) = clock.hand.pop_front() else { break };
-            let Some(table) = owner.upgrade() else { continue };
-            match table.evict(index) {
-                true => statistics.add(Ticker::BlockCacheEvict, 1),
-                false => clock.hand.push_back((owner, index)),
+        clock.forget_dropped(self);
+        self.make_room_from(clock, statistics);
+    }
+
+    /// How many entries the clock has.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> usize {
+        self.clock.lock().hand.len()
+    }
+
+    /// Makes room for bytes that were charged.
+    pub(crate) fn make_room(&self, statistics: &Statistics) {
+        self.make_room_from(self.clock.lock(), statistics);
+    }
+
+    fn make_room_from<'a>(&'a self, mut clock: MutexGuard<'a, Clock>, statistics: &Statistics) {
+        let capacity = self.capacity();
+        // Twice around: bounded if all are used all the time.
+        let mut left = 2 * clock.hand.len();
+        let mut spared = 0;
+        let mut freed = Freed::new();
+        loop {
+            for _ in 0..STEPS_MAX {
+                if self.usage() <= capacity || left == 0 || !clock.step(self, &mut spared, statistics, &mut freed) {
+                    // Before what was emptied is freed.
+                    drop(clock);
+                    return;
+                }
+                left -= 1;
             }
+            drop(clock);
+            freed.clear();
+            clock = self.clock.lock();
         }
     }
 }
@@ -143,13 +216,15 @@ struct Shared<T: Charge> {
 }
 
 impl<T: Charge> Evict for Shared<T> {
-    fn evict(&self, index: u32) -> bool {
+    fn evict(&self, index: u32, freed: &mut Freed) -> bool {
         let Some(slot) = self.slots.get(index as usize) else { return true };
         if slot.is_used.swap(false, Ordering::Relaxed) {
             return false;
         }
-        let charge = slot.value.swap(None).map_or(0, |value| value.charge());
-        self.cache.usage.fetch_sub(charge, Ordering::Relaxed);
+        if let Some(value) = slot.value.swap(None) {
+            self.cache.usage.fetch_sub(value.charge(), Ordering::Relaxed);
+            freed.push(value);
+        }
         true
     }
 }
@@ -169,6 +244,11 @@ impl<T: Charge> CachedSlots<T> {
     pub(crate) fn new(count: usize, cache: Arc<BlockCache>, statistics: Arc<Statistics>) -> CachedSlots<T> {
         let slot = |_| Slot { value: ArcSwapOption::const_empty(), is_used: AtomicBool::new(false) };
         CachedSlots { shared: Arc::new(Shared { slots: (0..count).map(slot).collect(), cache, statistics }) }
+    }
+
+    /// Bytes of memory of the slots themselves.
+    pub(crate) fn memory(&self) -> usize {
+        self.shared.slots.len() * size_of::<Slot<T>>()
     }
 
     /// The value of a slot, borrowed. Lock-free.
@@ -286,6 +366,60 @@ mod tests {
         assert!(held <= 2000);
         drop(shared);
         assert_eq!(cache.usage(), 0);
+    }
+
+    /// Counts how often the hand comes by, and is used all the time.
+    #[derive(Default)]
+    struct Busy(AtomicUsize, AtomicBool);
+
+    impl Evict for Busy {
+        fn evict(&self, _: u32, _: &mut Freed) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            self.1.fetch_xor(true, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn the_hand_takes_few_steps_though_everything_was_used_and_tables_come_and_go() {
+        let cache = BlockCache::new(1000);
+        let statistics = Statistics::default();
+        let busy: Arc<Busy> = Arc::default();
+        let _full = Charged::new(&cache, 1000);
+        for _ in 0..1000 {
+            cache.admit(Arc::downgrade(&busy) as Weak<dyn Evict>, 0, &statistics);
+        }
+        assert_eq!((busy.0.load(Ordering::Relaxed), cache.clock.lock().hand.len()), (0, 1000));
+        // One byte too many that no slot gives back: each admission goes around at most twice, and not in one hold.
+        let table = slots(&cache, 1);
+        drop(_full);
+        let _nearly = Charged::new(&cache, 999);
+        table.insert(0, &Arc::new(Bytes(2)));
+        assert!(busy.0.load(Ordering::Relaxed) <= 2002);
+        // Tables that are opened, read and closed over and over leave next to nothing behind.
+        let cache = BlockCache::new(1 << 20);
+        let kept = slots(&cache, 10);
+        (0..10).for_each(|index| kept.insert(index, &Arc::new(Bytes(1))));
+        for _ in 0..500 {
+            let closed = slots(&cache, 10);
+            (0..10).for_each(|index| closed.insert(index, &Arc::new(Bytes(1))));
+        }
+        assert!(cache.clock.lock().hand.len() <= 100, "{}", cache.clock.lock().hand.len());
+        assert!((0..10).all(|index| kept.is_filled(index)));
+    }
+
+    #[test]
+    fn a_used_slot_is_passed_and_emptied_when_all_are_used() {
+        let cache = BlockCache::new(1000);
+        let table = slots(&cache, 2000);
+        for index in 0..1000 {
+            table.insert(index, &Arc::new(Bytes(1)));
+            assert!(table.load(index).is_some());
+        }
+        for index in 1000..1100 {
+            table.insert(index, &Arc::new(Bytes(1)));
+            assert!(table.load(index).is_some());
+            assert_eq!((cache.usage(), cache.clock.lock().hand.len()), (1000, 1000), "an entry a filled slot");
+        }
     }
 
     #[test]

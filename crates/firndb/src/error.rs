@@ -23,7 +23,8 @@ pub enum ErrorKind {
     NoSpace,
     /// There is no database in this directory (and it was not to be created).
     NoSuchDatabase,
-    /// Another process, or another handle in this one, has the database open for writing.
+    /// Another process, or another handle in this one, has the database open for writing: a `Db`, or a `ColumnFamily` of a
+    /// family that was not dropped. `Db::close` ends that, whatever handles there are.
     Locked,
     /// A sync of the log failed, or an append of several writers' records: the write was not applied, and may or may not be
     /// there after a crash. Read it back, or repeat it if that is harmless.
@@ -32,6 +33,9 @@ pub enum ErrorKind {
     ReadOnly,
     /// The database, or the handle, was closed.
     Closed,
+    /// The handle was made by another process, and came here by `fork`. Only the process that opened a database may use it:
+    /// open the directory anew, for reading while that process has it.
+    ForkedProcess,
     /// The reader was ousted by `close` or by policy; open a new one.
     PinEvicted,
     /// An argument or option makes no sense; nothing was done.
@@ -258,6 +262,7 @@ impl ErrorKind {
             ErrorKind::DurabilityUnknown => "durability unknown",
             ErrorKind::ReadOnly => "read-only",
             ErrorKind::Closed => "closed",
+            ErrorKind::ForkedProcess => "forked process",
             ErrorKind::PinEvicted => "reader ousted",
             ErrorKind::InvalidArgument => "invalid argument",
             ErrorKind::NotSupported => "not supported",

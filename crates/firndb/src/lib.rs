@@ -1,9 +1,10 @@
 //! FirnDB: an embedded LSM key-value engine whose readers never lose their footing, and which speaks RocksDB's files.
 //!
-//! The engine is being built bottom up; see the project's ARCHITECTURE.md for what stands and what does not yet.
+//! [`Db`] is where to begin; the project's ARCHITECTURE.md says how it works, and what is not here yet.
 
 // Rows of ARCHITECTURE.md, lowest first: a module uses lower rows only.
 mod error;
+mod process;
 mod sync;
 
 mod clock;
@@ -30,30 +31,39 @@ mod flush;
 mod read;
 mod write;
 
-mod background;
 mod options;
+
+mod background;
 mod recovery;
 
+mod opening;
+
 mod db;
+mod offline;
 
 pub use cache::BlockCache;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use db::inspect;
 pub use db::{
-    CloseMode, ColumnFamily, Db, DbStats, FamilyStats, Health, HealthState, LevelStats, VerifyProgress, VerifyReport,
-    verify_directory,
+    CloseMode, ColumnFamily, Db, DbStats, FamilyStats, Health, HealthState, LevelStats, LiveFile, LiveFiles,
+    WaitingDrops,
 };
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};
 pub use format::comparator::{Comparator, KeyOrder};
 pub use format::compression::Compression;
 pub use format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
+pub use format::merge::{MergeFailure, MergeOperator, MergeRule};
+pub use format::prefix::PrefixExtractor;
 pub use fs::*;
 pub use metrics::*;
-pub use options::{BackgroundMode, CompactionStyle, FamilyOptions, Options};
+pub use offline::{VerifyProgress, VerifyReport, inspect, verify_directory};
+pub use options::{
+    BackgroundMode, CompactionOptionsFifo, CompactionOptionsUniversal, CompactionPri, CompactionStopStyle,
+    CompactionStyle, FamilyDescriptor, FamilyOptions, IndexType, Options,
+};
 pub use read::{Cursor, Iter, ReadOptions, Slice};
 pub use recovery::{DroppedLogPiece, RecoveryReport, SetAsideTable};
 pub use superversion::{PinKind, PinReport, Snapshot};
 pub use threads::ThreadPool;
 pub use wal::WalRecoveryMode;
-pub use write::batch::WriteBatch;
+pub use write::batch::{FamilyRef, WriteBatch};
 pub use write::{Durability, WriteBufferManager, WriteOptions};

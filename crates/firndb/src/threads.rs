@@ -1,14 +1,19 @@
 //! Threads for background work, which several databases may share.
 //!
-//! A database keeps its own queue of jobs (`background::scheduler`), and a pool asks the queues of all for the next job
-//! that may run: flushes of any database first, and compactions in at most all threads but one. Threads: any number may
-//! call; no lock is held while a job runs.
+//! A database keeps its own queue of jobs (`background::scheduler`), and a pool asks the queues of all, in turn, for the
+//! next job that may run: flushes of any database first, and compactions in at most all threads but one.
+//!
+//! Invariants: (1) Of each priority the databases take turns. (2) Flushes go first, but after [`FLUSHES_IN_A_ROW`] of them
+//! a compaction that waits has its turn: writers who wait for it would wait for ever.
+//!
+//! Threads: any number may call; no lock is held while a job runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::process::Process;
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Work, and what to call with its panic if it has one.
@@ -17,11 +22,58 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// What a panic leaves.
 pub(crate) type Panic = Box<dyn std::any::Any + Send>;
 
+/// The words of a panic.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+}
+
+thread_local!(static IS_BACKGROUND: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+
+/// Marks the calling thread as one that background work needs: a pool's, or a janitor's.
+pub(crate) fn mark_background_thread() {
+    IS_BACKGROUND.with(|mark| mark.set(true));
+}
+
+/// True on a thread that background work needs. Such a thread must not wait for what another job brings: with a pool of
+/// one thread, perhaps shared by several databases, that job would never run.
+pub(crate) fn is_background_thread() -> bool {
+    IS_BACKGROUND.with(std::cell::Cell::get)
+}
+
 /// How urgent a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Priority {
     Flush,
     Compaction,
+}
+
+/// After so many flushes a compaction that waits comes first.
+const FLUSHES_IN_A_ROW: usize = 4;
+
+/// Whose turn it is, of flushes and compactions.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    flushes_in_a_row: usize,
+}
+
+impl Turns {
+    /// The priorities, the one that goes first before the other.
+    pub(crate) fn order(&self) -> [Priority; 2] {
+        if self.flushes_in_a_row < FLUSHES_IN_A_ROW {
+            [Priority::Flush, Priority::Compaction]
+        } else {
+            [Priority::Compaction, Priority::Flush]
+        }
+    }
+
+    /// A job of this priority was taken.
+    pub(crate) fn took(&mut self, priority: Priority) {
+        match priority {
+            Priority::Flush => self.flushes_in_a_row += 1,
+            Priority::Compaction => self.flushes_in_a_row = 0,
+        }
+    }
 }
 
 /// Where a pool gets its jobs.
@@ -49,6 +101,8 @@ pub(crate) trait JobSource: Send + Sync {
 /// # Ok::<(), firndb::Error>(())
 /// ```
 pub struct ThreadPool {
+    /// The threads are of this process.
+    maker: Process,
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -62,8 +116,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     sources: Vec<Weak<dyn JobSource>>,
-    /// Where to begin asking, so that no database waits for another for ever.
-    next: usize,
+    /// Where to begin asking for a flush, and for a compaction, so that no database waits for another for ever.
+    next: [usize; 2],
+    turns: Turns,
     running_compactions: usize,
     /// How often something may have come to be runnable.
     calls: u64,
@@ -88,7 +143,8 @@ impl ThreadPool {
         let count = count.max(1);
         let shared =
             Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), compactions_max: (count - 1).max(1) });
-        let pool = Arc::new(ThreadPool { shared: Arc::clone(&shared), threads: Mutex::default() });
+        let pool =
+            Arc::new(ThreadPool { maker: Process::current(), shared: Arc::clone(&shared), threads: Mutex::default() });
         for index in 0..count {
             let shared = Arc::clone(&shared);
             let spawned =
@@ -124,6 +180,11 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
+        if !self.maker.is_current() {
+            // A forked process has none of the threads, and must not even let go of them.
+            std::mem::forget(std::mem::take(self.threads.get_mut()));
+            return;
+        }
         self.shared.state.lock().is_stopping = true;
         self.shared.work.notify_all();
         let own = std::thread::current().id();
@@ -139,6 +200,7 @@ impl Drop for ThreadPool {
 
 impl Shared {
     fn run_until_stopped(&self) {
+        mark_background_thread();
         let mut state = self.state.lock();
         while !state.is_stopping {
             let calls = state.calls;
@@ -172,15 +234,16 @@ impl State {
     /// The next job that may run beside those that do. What was asked in vain goes to `asked`.
     fn take(&mut self, compactions_max: usize, asked: &mut Vec<Arc<dyn JobSource>>) -> Option<Taken> {
         self.sources.retain(|source| source.strong_count() > 0);
-        for priority in [Priority::Flush, Priority::Compaction] {
+        for priority in self.turns.order() {
             if priority == Priority::Compaction && self.running_compactions >= compactions_max {
                 continue;
             }
             for step in 0..self.sources.len() {
-                let index = (self.next + step) % self.sources.len();
+                let index = (self.next[priority as usize] + step) % self.sources.len();
                 let Some(source) = self.sources[index].upgrade() else { continue };
                 if let Some(job) = source.take(priority) {
-                    self.next = index + 1;
+                    self.next[priority as usize] = index + 1;
+                    self.turns.took(priority);
                     self.running_compactions += usize::from(priority == Priority::Compaction);
                     return Some((source, priority, job));
                 }

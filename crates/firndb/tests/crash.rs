@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firndb::{
-    CloseMode, CrashPolicy, Db, Durability, ErrorKind, Hazard, HazardKind, MemoryFs, Options, Result, WriteBatch,
-    WriteOptions, verify_directory,
+    CloseMode, CompactionStyle, CrashPolicy, Db, Durability, ErrorKind, Hazard, HazardKind, LiveFiles, MemoryFs,
+    Options, Result, WriteBatch, WriteOptions, verify_directory,
 };
 use firndb_testkit::{State, from_environment, small_options};
 
@@ -30,6 +30,8 @@ struct Driver {
     families: Vec<String>,
     /// Families whose drop was tried: they may be there or not, with whatever they hold.
     dropped: Vec<String>,
+    /// Files that somebody copies.
+    held: Vec<LiveFiles>,
     counter: u64,
 }
 
@@ -45,6 +47,7 @@ impl Driver {
             has_unlogged: false,
             families: vec!["default".into()],
             dropped: Vec::new(),
+            held: Vec::new(),
             counter: 0,
         }
     }
@@ -58,7 +61,7 @@ impl Driver {
         self.db.as_ref().expect("open")
     }
 
-    /// A batch over all families: some keys are new, some are overwritten, some are deleted.
+    /// A batch over all families: some keys are new, some are overwritten, some are deleted, alone or in a range.
     fn write(&mut self, durability: Durability) -> Result<()> {
         let mut batch = WriteBatch::new();
         let mut operations = Vec::new();
@@ -67,8 +70,13 @@ impl Driver {
             for part in 0..2u64 {
                 self.counter += 1;
                 let n = self.counter;
-                let key = format!("key{:03}", (n * 7 + part) % 23).into_bytes();
-                if n % 4 == 3 {
+                let number = (n * 7 + part) % 23;
+                let key = format!("key{number:03}").into_bytes();
+                if n % 9 == 5 {
+                    batch.delete_range_cf(&family, &key, format!("key{:03}", number + 4));
+                    let deleted = (number..number + 4).map(|n| format!("key{n:03}").into_bytes());
+                    operations.extend(deleted.map(|key| (name.clone(), key, None)));
+                } else if n % 4 == 3 {
                     batch.delete_cf(&family, &key);
                     operations.push((name.clone(), key, None));
                 } else {
@@ -122,6 +130,16 @@ impl Driver {
         self.db().flush_wal(true)?;
         self.durable = self.history.len();
         Ok(())
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        self.held.push(self.db().live_files()?);
+        Ok(())
+    }
+
+    fn let_go(&mut self) -> Result<()> {
+        self.held.clear();
+        self.steps()
     }
 
     fn create_family(&mut self, name: &str) -> Result<()> {
@@ -264,6 +282,19 @@ const WORKLOADS: &[Workload] = &[
         },
     },
     Workload {
+        name: "universal compactions",
+        options: |o| {
+            o.family.write_buffer_size = 1024;
+            o.family.compaction_style = CompactionStyle::Universal;
+            o.family.compaction_options_universal.allow_trivial_move = true;
+        },
+        script: |d| {
+            d.open()?;
+            d.writes(30, Durability::Os)?;
+            d.steps()
+        },
+    },
+    Workload {
         name: "compaction by hand, deletions",
         options: plain,
         script: |d| {
@@ -298,6 +329,26 @@ const WORKLOADS: &[Workload] = &[
                 d.flush()?;
             }
             d.compact()
+        },
+    },
+    Workload {
+        name: "live files held while tables, logs and manifests are replaced",
+        options: |o| o.max_manifest_file_size = 300,
+        script: |d| {
+            d.open()?;
+            d.write(Durability::Buffered)?;
+            for _ in 0..2 {
+                d.hold()?;
+                d.writes(3, Durability::Os)?;
+                d.flush()?;
+                d.hold()?;
+                d.compact()?;
+                d.write(Durability::Synced)?;
+            }
+            d.let_go()?;
+            d.writes(2, Durability::Os)?;
+            d.flush()?;
+            d.close()
         },
     },
     Workload {

@@ -1,7 +1,5 @@
 //! What the database does and says when files are damaged underneath it.
 
-use std::path::Path;
-
 use firndb::{Db, ErrorKind, Fault, FaultEffect, FsOp, HealthState, MemoryFs, Ticker};
 use firndb_testkit::{decimal_key, small_options};
 
@@ -47,37 +45,65 @@ fn a_damaged_table_is_left_out_of_compactions_named_and_everything_else_goes_on(
 }
 
 #[test]
-fn compactions_that_keep_failing_wait_longer_and_then_leave_their_inputs_alone() {
+fn an_outage_sets_nothing_aside_however_long_and_everything_goes_on_when_it_ends() {
+    for op in [FsOp::Append, FsOp::Read, FsOp::Sync] {
+        let fs = MemoryFs::new();
+        filled(&fs).close().expect("closes");
+        let before = fs.paths();
+        let mut options = small_options(&fs);
+        let clock = std::sync::Arc::new(firndb::ManualClock::new(9));
+        options.clock = clock.clone();
+        let db = Db::open_with("/db", options).expect("opens");
+        fs.inject(Fault::on(op, "*.sst", FaultEffect::Eio).sticky());
+        let mut tries = Vec::new();
+        for _ in 0..200 {
+            while db.run_background_step() {}
+            if tries.last() != Some(&db.health().tries) {
+                tries.push(db.health().tries);
+            }
+            clock.advance(std::time::Duration::from_millis(500));
+        }
+        assert_eq!(tries, [1, 2, 3, 4, 5, 6, 7], "with waits of 1, 2, 4, 8, 16, 32 and 60 seconds");
+        assert_eq!((db.health().state, db.health().bad_files.len()), (HealthState::Degraded, 0), "{op:?}");
+        let tables = |paths: &[std::path::PathBuf]| -> Vec<std::path::PathBuf> {
+            paths.iter().filter(|path| path.extension().is_some_and(|e| e == "sst")).cloned().collect()
+        };
+        assert_eq!(tables(&fs.paths()), tables(&before), "outputs of failed tries are removed");
+        fs.clear_faults();
+        clock.advance(std::time::Duration::from_secs(60));
+        while db.run_background_step() {}
+        assert_eq!(db.health().state, HealthState::Healthy);
+        assert!(db.stats().families[0].levels[0].files == 0, "compacted");
+        assert_eq!(firndb_testkit::contents(&db).expect("readable")["default"].len(), 60);
+        db.close().expect("closes");
+    }
+}
+
+#[test]
+fn a_table_that_is_damaged_and_then_is_not_takes_part_in_compactions_again() {
     let fs = MemoryFs::new();
     filled(&fs).close().expect("closes");
-    let before = fs.paths();
+    let table = fs.paths().into_iter().find(|path| path.extension().is_some_and(|e| e == "sst")).expect("three");
+    fs.damage(&table, |bytes| bytes[40] ^= 0x10).expect("damaged");
     let mut options = small_options(&fs);
     let clock = std::sync::Arc::new(firndb::ManualClock::new(9));
     options.clock = clock.clone();
     let db = Db::open_with("/db", options).expect("opens");
-    fs.inject(Fault::on(FsOp::Append, "*.sst", FaultEffect::Eio).sticky());
-    let mut tries = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..10 {
         while db.run_background_step() {}
-        if tries.last() != Some(&db.health().tries) {
-            tries.push(db.health().tries);
-        }
-        clock.advance(std::time::Duration::from_millis(500));
+        clock.advance(std::time::Duration::from_secs(1));
     }
-    assert_eq!(tries, [1, 2, 3, 0], "three tries, then the inputs are left alone, and nothing is left to try");
-    assert_eq!((db.health().state, db.health().bad_files.len()), (HealthState::Degraded, 3));
-    fs.clear_faults();
+    assert_eq!((db.health().state, db.health().bad_files.len()), (HealthState::Degraded, 1));
+    // A cable was loose.
+    fs.damage(&table, |bytes| bytes[40] ^= 0x10).expect("mended");
+    for _ in 0..20 {
+        while db.run_background_step() {}
+        clock.advance(std::time::Duration::from_secs(1));
+    }
+    assert_eq!(db.health().state, HealthState::Healthy, "{:?}", db.health());
+    assert_eq!(db.stats().families[0].levels[0].files, 0, "compacted");
     assert_eq!(firndb_testkit::contents(&db).expect("readable")["default"].len(), 60);
     db.close().expect("closes");
-    let tables = |paths: &[std::path::PathBuf]| -> Vec<std::path::PathBuf> {
-        paths.iter().filter(|path| path.extension().is_some_and(|e| e == "sst")).cloned().collect()
-    };
-    assert_eq!(tables(&fs.paths()), tables(&before), "outputs of failed tries are removed");
-    // Another life, another try.
-    let db = Db::open_with(Path::new("/db"), small_options(&fs)).expect("opens");
-    while db.run_background_step() {}
-    assert_eq!(db.health().state, HealthState::Healthy);
-    assert!(db.stats().families[0].levels[0].files == 0, "compacted");
 }
 
 #[test]

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firndb::{
-    BackgroundMode, BlockCache, CloseMode, ColumnFamily, Compression, Db, KeyOrder, ManualClock, MemoryFs, Options,
-    PosixFs, ReadOptions, Slice, Snapshot, WriteBatch, WriteOptions, verify_directory,
+    BackgroundMode, BlockCache, CloseMode, ColumnFamily, CompactionStopStyle, CompactionStyle, Compression, Db,
+    KeyOrder, ManualClock, MemoryFs, MergeRule, Options, PosixFs, ReadOptions, Slice, Snapshot, WriteBatch,
+    WriteOptions, verify_directory,
 };
-use firndb_testkit::{Map, Random, State, from_environment};
+use firndb_testkit::{Map, Random, State, eventually, from_environment};
 
 fn sorted(map: &Map, order: &KeyOrder) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut all: Vec<_> = map.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -130,8 +131,24 @@ impl Run {
             let key = self.key();
             let name = names[self.random.below(names.len() as u64) as usize].clone();
             let family = self.db().column_family(&name).expect("it exists");
+            let order = self.order();
+            let end = self.key();
             let map = self.state.get_mut(&name).expect("it exists");
-            if self.random.below(4) == 0 {
+            let dice = self.random.below(24);
+            if dice == 0 && order.compare(&key, &end).is_le() {
+                batch.delete_range_cf(&family, &key, &end);
+                map.retain(|k, _| order.compare(k, &key).is_lt() || order.compare(k, &end).is_ge());
+            } else if dice < 3 {
+                let operand = vec![b'a' + self.random.below(20) as u8; self.random.below(9) as usize];
+                batch.merge_cf(&family, &key, &operand);
+                match map.get_mut(&key) {
+                    Some(value) => {
+                        value.push(b',');
+                        value.extend_from_slice(&operand);
+                    }
+                    None => drop(map.insert(key, operand)),
+                }
+            } else if dice < 7 {
                 batch.delete_cf(&family, &key);
                 map.remove(&key);
             } else {
@@ -245,11 +262,10 @@ impl Run {
         self.step_background();
         let db = self.db();
         db.assert_no_pins().expect("all views are dropped");
-        let begin = std::time::Instant::now();
-        while db.stats().obsolete_files > 0 && begin.elapsed().as_secs() < 5 {
+        eventually("obsolete files go", || {
             db.run_background_step();
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+            db.stats().obsolete_files == 0
+        });
         let live: usize = db.stats().families.iter().flat_map(|f| &f.levels).map(|level| level.files).sum();
         let tables =
             self.options.fs.list(&self.dir).expect("lists").iter().filter(|e| e.name.ends_with(".sst")).count();
@@ -319,6 +335,7 @@ fn option_sets() -> Vec<(&'static str, Options)> {
         options.family.target_file_size_base = 2048;
         options.family.max_bytes_for_level_base = 8192;
         options.family.level0_file_num_compaction_trigger = 2;
+        options.family.merge_operator = Some(MergeRule::StringAppend { delimiter: b",".to_vec() });
         change(&mut options);
         options
     };
@@ -374,6 +391,37 @@ fn option_sets() -> Vec<(&'static str, Options)> {
             tiny(&|o| {
                 o.max_manifest_file_size = 500;
                 o.family.compression = Compression::Zlib;
+            }),
+        ),
+        (
+            "universal",
+            tiny(&|o| {
+                o.family.compaction_style = CompactionStyle::Universal;
+                o.family.compaction_options_universal.compression_size_percent = 50;
+                o.family.compression = Compression::Lz4;
+            }),
+        ),
+        (
+            "universal, one level",
+            tiny(&|o| {
+                o.family.compaction_style = CompactionStyle::Universal;
+                o.family.num_levels = 1;
+            }),
+        ),
+        (
+            "universal, moves",
+            tiny(&|o| {
+                o.family.compaction_style = CompactionStyle::Universal;
+                o.family.level0_file_num_compaction_trigger = 2;
+                o.family.compaction_options_universal.allow_trivial_move = true;
+                o.family.compaction_options_universal.stop_style = CompactionStopStyle::SimilarSize;
+            }),
+        ),
+        (
+            "fifo that merges and drops nothing",
+            tiny(&|o| {
+                o.family.compaction_style = CompactionStyle::Fifo;
+                o.family.compaction_options_fifo.allow_compaction = true;
             }),
         ),
         (

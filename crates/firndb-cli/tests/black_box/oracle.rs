@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use firndb_testkit::rocksdb::{check_consistency, ldb, verify_tables};
+use firndb_testkit::rocksdb::{self, check_consistency, ldb, verify_tables};
 use firndb_testkit::{Random, hex};
 
 use super::{Place, files, firn};
@@ -135,8 +135,46 @@ fn oracle_what_ldb_writes_firn_reads_and_what_is_not_ours_is_refused_with_5() {
     place.run("compact", &[]).is_silent();
     assert_eq!(place.run("verify", &[]).code, 0);
     say(&db, &["deleterange", "a", "c"]);
+    place.run("scan", &[]).prints("c\t3\n");
+    place.run("put", &["d", "4"]).is_silent();
+    place.run("delete-range", &["c", "d"]).is_silent();
+    assert_eq!(say(&db, &["scan"]), "d : 4\n");
+    say(&db, &["--enable_blob_files", "--min_blob_size=0", "compact"]);
     for (verb, arguments) in [("scan", &[][..]), ("count", &[]), ("put", &["k", "v"]), ("flush", &[])] {
-        place.run(verb, arguments).fails(5, "range");
+        place.run(verb, arguments).fails(5, "blob");
     }
-    assert_eq!(say(&db, &["scan"]), "c : 3\n", "and nothing was changed");
+    assert_eq!(say(&db, &["scan"]), "d : 4\n", "and nothing was changed");
+}
+
+/// What `sst_dump` says of how each table was made: codec and filter.
+fn how_made(place: &Place) -> Vec<String> {
+    let describe = |table: &PathBuf| {
+        let arguments = [&*format!("--file={}", table.display()), "--show_properties", "--command=none"];
+        let said = rocksdb::run(Command::new("sst_dump").args(arguments), "").expect("sst_dump reads it");
+        let is_wanted = |line: &&str| line.contains("SST file compression algo") || line.contains("filter policy name");
+        said.lines().filter(is_wanted).map(str::trim).collect::<Vec<_>>().join(", ")
+    };
+    place.files(".sst").iter().map(describe).collect()
+}
+
+#[test]
+#[ignore = "needs RocksDB 7.8.3's ldb (cargo xtask oracles)"]
+fn oracle_every_verb_that_writes_keeps_codec_and_filter_of_a_directory_of_rocksdbs() {
+    let place = Place::new();
+    let lines: String = (0..3000).map(|n| format!("key{n:05} ==> value {n} which compresses well\n")).collect();
+    let chosen = ["--compression_type=zstd", "--bloom_bits=10", "--block_size=2048"];
+    let load = [&["--create_if_missing", "--compact"][..], &chosen, &["load"]].concat();
+    ldb(Command::new("ldb"), &place.db(), &load, &lines).expect("ldb loads");
+    let made = how_made(&place);
+    assert!(!made.is_empty() && made.iter().all(|table| table.contains("ZSTD") && table.contains("bloom")), "{made:?}");
+    let of_ours: String = (0..3000).map(|n| format!("more{n:05}\tvalue {n} which compresses well\n")).collect();
+    place.lines(&of_ours, &[]).is_silent();
+    for (verb, arguments) in
+        [("put", &["one", "more"][..]), ("delete", &["key00007"]), ("flush", &[]), ("compact", &[])]
+    {
+        place.run(verb, arguments).is_silent();
+        let now = how_made(&place);
+        assert!(now.iter().all(|table| *table == made[0]), "after {verb}: {now:?}, {made:?} before");
+    }
+    place.run("count", &[]).prints("6000\n");
 }

@@ -51,16 +51,32 @@ fn keys_in_an_order_that_is_not_ours_are_5() {
 }
 
 #[test]
-fn a_merge_in_the_log_is_refused_by_name_with_5() {
+fn a_blob_reference_in_the_log_is_refused_by_name_with_5() {
     let place = Place::new();
     place.load("k\tv\n");
     let log = place.files(".log").pop().expect("a log");
-    // Sequence number 2, one operation: a merge of `k` with `x`.
-    let batch = [&2u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[2, 1, b'k', 1, b'x']].concat();
+    // Sequence number 2, one operation: `k` is in a blob file.
+    let batch = [&2u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0x11, 1, b'k', 1, b'x']].concat();
     change(&log, |bytes| bytes.extend_from_slice(&log_record(&batch)));
-    is_incompatible(&place, "merge");
+    is_incompatible(&place, "blob");
     let dumped = firn(&["dump", "wal", log.to_str().expect("text")]);
-    assert!(dumped.code == 5 && dumped.err.contains("merge") && dumped.out.starts_with(b"batch"), "{dumped:?}");
+    assert!(dumped.code == 5 && dumped.err.contains("blob") && dumped.out.starts_with(b"batch"), "{dumped:?}");
+}
+
+#[test]
+fn an_operand_without_its_operator_is_5_for_those_who_need_it_and_for_nobody_else() {
+    let place = Place::new();
+    place.load("k\tv\nother\tvalue\n");
+    let log = place.files(".log").pop().expect("a log");
+    // Sequence number 3, one operation: a merge of `k` with `x`.
+    let batch = [&3u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[2, 1, b'k', 1, b'x']].concat();
+    change(&log, |bytes| bytes.extend_from_slice(&log_record(&batch)));
+    assert_eq!(place.run("get", &["other"]).text(), "value\n");
+    place.run("get", &["k"]).fails(5, "merge operator");
+    place.run("scan", &[]).fails(5, "merge operator");
+    place.run("compact", &[]).is_silent();
+    assert_eq!(place.run("verify", &[]).code, 0);
+    place.run("get", &["k"]).fails(5, "merge operator");
 }
 
 #[test]

@@ -25,10 +25,25 @@ fn what_is_put_is_got_until_it_is_deleted() {
 }
 
 #[test]
+fn a_range_is_deleted_up_to_its_end_and_not_beyond() {
+    let place = Place::new();
+    for key in ["a", "b", "c", "-d"] {
+        place.run("put", &[key, "value"]).is_silent();
+    }
+    place.run("delete-range", &["a", "c"]).is_silent();
+    assert_eq!(place.run("scan", &[]).text(), "-d\tvalue\nc\tvalue\n");
+    place.run("delete-range", &["--hex", "2d", "2e"]).is_silent();
+    assert_eq!(place.run("scan", &[]).text(), "c\tvalue\n");
+    place.run("delete-range", &["z", "a"]).fails(2, "ends before it begins");
+    assert_eq!(place.run("scan", &[]).text(), "c\tvalue\n");
+}
+
+#[test]
 fn only_put_load_and_cf_create_make_a_database() {
     for verb in ["get", "delete"] {
         Place::new().run(verb, &["k"]).fails(6, "no database");
     }
+    Place::new().run("delete-range", &["a", "b"]).fails(6, "no database");
     for verb in ["scan", "count", "flush", "compact", "verify", "stats"] {
         let place = Place::new();
         place.run(verb, &[]).fails(6, "no database");
@@ -145,7 +160,8 @@ fn writing_leaves_the_log_and_flush_and_compact_work_on_all_families_unless_told
     assert_eq!(place.run("flush", &["--cf", "default"]).text(), "");
     assert_eq!(place.run("compact", &["--cf", "two"]).text(), "");
     assert_eq!(place.run("compact", &[]).text(), "");
-    assert_eq!(place.files(".sst").len(), 2, "a table a family");
+    // What was at the bottom already is not written anew for its size alone.
+    assert!((2..=3).contains(&place.files(".sst").len()), "{:?}", place.files(".sst"));
     assert_eq!(place.run("scan", &[]).text(), "b\t2\nd\t4\n");
     assert_eq!(place.run("scan", &["--cf", "two"]).text(), "c\t3\ne\t5\n");
 }

@@ -1,16 +1,25 @@
 //! The job queue of one database, emptied by a pool of threads, or step by step.
 //!
-//! Flushes come first. In manual mode there are no threads, and [`Scheduler::step`] runs one job.
+//! Flow: the owners of background work -> [`Scheduler::submit`] -> a pool's thread, or [`Scheduler::step`] in manual mode
+//! -> the job -> [`AfterJob`], which delivers events with no lock held.
+//!
+//! Invariants: (1) Flushes come first, within bounds (`threads::Turns`). (2) A job waits for no other job. (3) A job's panic
+//! ends here: [`AfterJob`] is told, and the thread goes on.
 //!
 //! Jobs are closures that hold no `Db`; what they return is their own business. No lock is held while one runs.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::ThreadId;
 
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::threads::{Job, JobSource, Panic, ThreadPool};
+use crate::threads::{Job, JobSource, Panic, ThreadPool, Turns};
 
 pub(crate) use crate::threads::Priority;
+
+/// Called on the thread of each job when the job has ended, with its panic if it had one. Part of the job to whoever waits
+/// for its end.
+pub(crate) type AfterJob = Box<dyn Fn(Option<Panic>) + Send + Sync>;
 
 #[derive(Default)]
 struct Queues {
@@ -20,7 +29,7 @@ struct Queues {
     running: Vec<ThreadId>,
     paused: usize,
     is_stopping: bool,
-    panic: Option<Panic>,
+    turns: Turns,
 }
 
 impl Queues {
@@ -32,6 +41,7 @@ impl Queues {
             Priority::Compaction => self.compaction.pop_front(),
         }?;
         self.running.push(std::thread::current().id());
+        self.turns.took(priority);
         Some(job)
     }
 }
@@ -40,6 +50,7 @@ impl Queues {
 pub(crate) struct Scheduler {
     queues: Mutex<Queues>,
     ended: Condvar,
+    after_job: AfterJob,
     /// `None` in manual mode.
     pool: Option<Arc<ThreadPool>>,
 }
@@ -56,13 +67,11 @@ impl JobSource for Scheduler {
     }
 
     fn ended(&self, _: Priority, panic: Option<Panic>) {
+        (self.after_job)(panic);
         let own = std::thread::current().id();
         let mut queues = self.queues.lock();
         if let Some(at) = queues.running.iter().position(|thread| *thread == own) {
             queues.running.swap_remove(at);
-        }
-        if panic.is_some() {
-            queues.panic = panic;
         }
         drop(queues);
         self.ended.notify_all();
@@ -71,14 +80,14 @@ impl JobSource for Scheduler {
 
 impl Scheduler {
     /// A scheduler with no threads: [`Scheduler::step`] runs the jobs.
-    pub(crate) fn manual() -> Arc<Scheduler> {
-        Arc::new(Scheduler { queues: Mutex::default(), ended: Condvar::new(), pool: None })
+    pub(crate) fn manual(after_job: AfterJob) -> Arc<Scheduler> {
+        Arc::new(Scheduler { queues: Mutex::default(), ended: Condvar::new(), after_job, pool: None })
     }
 
     /// A scheduler whose jobs the threads of `pool` run.
-    pub(crate) fn of_pool(pool: Arc<ThreadPool>) -> Arc<Scheduler> {
-        let scheduler =
-            Arc::new(Scheduler { queues: Mutex::default(), ended: Condvar::new(), pool: Some(Arc::clone(&pool)) });
+    pub(crate) fn of_pool(pool: Arc<ThreadPool>, after_job: AfterJob) -> Arc<Scheduler> {
+        let (queues, own_pool) = (Mutex::default(), Some(Arc::clone(&pool)));
+        let scheduler = Arc::new(Scheduler { queues, ended: Condvar::new(), after_job, pool: own_pool });
         let source: Arc<dyn JobSource> = Arc::clone(&scheduler) as Arc<dyn JobSource>;
         pool.add(Arc::downgrade(&source));
         scheduler
@@ -104,12 +113,12 @@ impl Scheduler {
     pub(crate) fn step(&self) -> bool {
         let next = {
             let mut queues = self.queues.lock();
-            let flush = queues.take(Priority::Flush).map(|job| (Priority::Flush, job));
-            flush.or_else(|| queues.take(Priority::Compaction).map(|job| (Priority::Compaction, job)))
+            let order = queues.turns.order();
+            order.into_iter().find_map(|priority| queues.take(priority).map(|job| (priority, job)))
         };
         let Some((priority, job)) = next else { return false };
-        job();
-        self.ended(priority, None);
+        let panic = catch_unwind(AssertUnwindSafe(job)).err();
+        self.ended(priority, panic);
         true
     }
 
@@ -123,6 +132,11 @@ impl Scheduler {
     /// Keeps compactions from starting until as many `unpause` calls were made.
     pub(crate) fn pause(&self) {
         self.queues.lock().paused += 1;
+    }
+
+    /// True while compactions are kept from starting.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.queues.lock().paused > 0
     }
 
     pub(crate) fn unpause(&self) {
@@ -140,8 +154,7 @@ impl Scheduler {
         self.queues.lock().running.contains(&own)
     }
 
-    /// Drops waiting jobs and waits for running ones, but for the one that calls. Twice is harmless. A job's panic goes on
-    /// here.
+    /// Drops waiting jobs and waits for running ones, but for the one that calls. Twice is harmless.
     pub(crate) fn shutdown(&self) {
         let own = std::thread::current().id();
         let mut queues = self.queues.lock();
@@ -150,12 +163,8 @@ impl Scheduler {
         while queues.running.iter().any(|thread| *thread != own) {
             queues = self.ended.wait(queues);
         }
-        let panic = queues.panic.take();
         drop(queues);
         drop(waiting);
-        if let Some(panic) = panic {
-            std::panic::resume_unwind(panic);
-        }
     }
 }
 
@@ -163,6 +172,11 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::sync::atomic::{AtomicUsize, Ordering};
+    use crate::threads::panic_message;
+
+    fn nothing() -> AfterJob {
+        Box::new(|panic| assert!(panic.is_none()))
+    }
 
     fn count_up(count: &AtomicUsize) {
         count.fetch_add(1, Ordering::SeqCst);
@@ -170,7 +184,7 @@ mod tests {
 
     #[test]
     fn flushes_run_before_compactions_and_steps_are_single() {
-        let scheduler = Scheduler::manual();
+        let scheduler = Scheduler::manual(nothing());
         let order = Arc::new(Mutex::new(Vec::new()));
         for (name, priority) in [("c", Priority::Compaction), ("f", Priority::Flush)] {
             let order = Arc::clone(&order);
@@ -185,7 +199,7 @@ mod tests {
 
     #[test]
     fn shutdown_waits_for_running_jobs_and_drops_waiting_ones() {
-        let scheduler = Scheduler::of_pool(ThreadPool::new(2).expect("threads"));
+        let scheduler = Scheduler::of_pool(ThreadPool::new(2).expect("threads"), nothing());
         let count = Arc::new(AtomicUsize::new(0));
         for _ in 0..50 {
             let count = Arc::clone(&count);
@@ -206,7 +220,8 @@ mod tests {
     #[test]
     fn a_pool_serves_several_schedulers_flushes_first_and_keeps_a_thread_for_them() {
         let pool = ThreadPool::new(2).expect("threads");
-        let schedulers = [Scheduler::of_pool(Arc::clone(&pool)), Scheduler::of_pool(Arc::clone(&pool))];
+        let schedulers =
+            [Scheduler::of_pool(Arc::clone(&pool), nothing()), Scheduler::of_pool(Arc::clone(&pool), nothing())];
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
         let done = Arc::new(AtomicUsize::new(0));
         for scheduler in &schedulers {
@@ -242,7 +257,11 @@ mod tests {
     #[test]
     fn a_jobs_panic_is_its_own_databases_and_the_pool_goes_on() {
         let pool = ThreadPool::new(1).expect("threads");
-        let (bad, good) = (Scheduler::of_pool(Arc::clone(&pool)), Scheduler::of_pool(pool));
+        let panics = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&panics);
+        let note = move |panic: Option<Panic>| seen.lock().extend(panic.map(|p| panic_message(&*p).to_owned()));
+        let bad = Scheduler::of_pool(Arc::clone(&pool), Box::new(note));
+        let good = Scheduler::of_pool(pool, nothing());
         bad.submit(Priority::Flush, Box::new(|| std::panic::resume_unwind(Box::new("of the job"))));
         let done = Arc::new(AtomicUsize::new(0));
         let own = Arc::clone(&done);
@@ -250,9 +269,54 @@ mod tests {
         while done.load(Ordering::SeqCst) == 0 || bad.pending() > 0 {
             std::thread::yield_now();
         }
-        let panic =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bad.shutdown())).expect_err("it goes on here");
-        assert_eq!(panic.downcast_ref::<&str>(), Some(&"of the job"));
+        bad.shutdown();
+        assert_eq!(*panics.lock(), ["of the job"]);
         good.shutdown();
+    }
+
+    #[test]
+    fn a_compaction_waits_for_a_few_flushes_at_most_though_flushes_never_end() {
+        let scheduler = Scheduler::manual(nothing());
+        let done = Arc::new(AtomicUsize::new(0));
+        let own = Arc::clone(&done);
+        scheduler.submit(Priority::Compaction, Box::new(move || count_up(&own)));
+        let mut flushes = 0;
+        while done.load(Ordering::SeqCst) == 0 {
+            flushes += 1;
+            scheduler.submit(Priority::Flush, Box::new(|| ()));
+            scheduler.step();
+        }
+        assert_eq!(flushes, 5);
+    }
+
+    /// One thread, and a database that always has a flush and a compaction more.
+    #[test]
+    fn a_busy_database_does_not_starve_another_on_a_shared_thread() {
+        let pool = ThreadPool::new(1).expect("threads");
+        let (busy, quiet) = (Scheduler::of_pool(Arc::clone(&pool), nothing()), Scheduler::of_pool(pool, nothing()));
+        let rounds = Arc::new(AtomicUsize::new(0));
+        fn again(busy: &Arc<Scheduler>, priority: Priority, rounds: &Arc<AtomicUsize>) {
+            let (own, count) = (Arc::clone(busy), Arc::clone(rounds));
+            busy.submit(
+                priority,
+                Box::new(move || {
+                    count_up(&count);
+                    again(&own, priority, &count);
+                }),
+            );
+        }
+        again(&busy, Priority::Flush, &rounds);
+        again(&busy, Priority::Compaction, &rounds);
+        for priority in [Priority::Flush, Priority::Compaction] {
+            let (before, done) = (rounds.load(Ordering::SeqCst), Arc::new(AtomicUsize::new(0)));
+            let own = Arc::clone(&done);
+            quiet.submit(priority, Box::new(move || count_up(&own)));
+            while done.load(Ordering::SeqCst) == 0 {
+                assert!(rounds.load(Ordering::SeqCst) < before + 1_000_000, "{priority:?} is starved");
+                std::thread::yield_now();
+            }
+        }
+        busy.shutdown();
+        quiet.shutdown();
     }
 }

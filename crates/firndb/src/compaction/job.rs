@@ -6,17 +6,22 @@
 //!
 //! Source: RocksDB `db/compaction/compaction_job.cc`.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 use crate::clock::{CancelToken, Clock};
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name;
-use crate::format::key::{FileNumber, user_key};
+use crate::format::key::{FileNumber, SequenceNumber, user_key};
 use crate::fs::paced::{Pace, paced};
 use crate::fs::{CreateMode, Fs, RateLimiter, WritableFile};
 use crate::iter::compaction_iter::CompactionIter;
+use crate::iter::lineage::Lineage;
 use crate::iter::merging::MergingIter;
+use crate::iter::range_tombstones::{RangeTombstone, RangeTombstones};
 use crate::metrics::{Statistics, Ticker};
 use crate::superversion::{FamilyState, FrozenSnapshots};
 use crate::sync::Arc;
@@ -26,7 +31,7 @@ use crate::version::edit::{FileMeta, VersionEdit};
 use crate::version::level_iter::{LevelIter, TableOrLevelIter};
 use crate::version::set::{OutputGuard, VersionSet};
 use crate::version::table_cache::TableCache;
-use crate::version::{Level, Version};
+use crate::version::{Level, TableFile, Version};
 
 use super::picker::{Compaction, LevelConfig};
 
@@ -77,8 +82,9 @@ struct Below {
     version: Arc<Version>,
     /// Levels below the output, each with the first file that can hold later keys.
     levels: Vec<(usize, usize)>,
-    /// Files of level 0 that are no inputs.
-    loose: Vec<FileMeta>,
+    /// The output goes into level 0, beside files that are no inputs: older entries may be in them, and zeros in place of
+    /// sequence numbers would confuse readers that order the files of level 0 by those.
+    is_among_others: bool,
 }
 
 impl Below {
@@ -90,31 +96,38 @@ impl Below {
             .map(|level| (level, 0))
             .collect();
         let is_input = |number| compaction.files().any(|(_, file)| file.number() == number);
-        let loose = match version.level(0) {
-            Some(level) if compaction.output_level == 0 => {
-                level.files().iter().filter(|file| !is_input(file.number())).map(|file| file.meta.clone()).collect()
-            }
-            _ => Vec::new(),
+        let is_among_others = match version.level(0) {
+            Some(level) => compaction.output_level == 0 && level.files().iter().any(|file| !is_input(file.number())),
+            None => false,
         };
-        Below { version: Arc::clone(version), levels, loose }
+        Below { version: Arc::clone(version), levels, is_among_others }
+    }
+
+    /// The same for all keys from `begin` on that are before `end`, in any order of questions.
+    fn is_bottom_range(&self, begin: &[u8], end: &[u8]) -> bool {
+        let order = &self.version.order;
+        let is_free = |level: &usize| {
+            let level = &self.version.levels[*level];
+            let first = level.overlapping_range(order, Some(begin), None).start;
+            // A file that begins where the range ends holds none of it.
+            level.files().get(first).is_none_or(|file| order.compare(user_key(&file.meta.smallest), end).is_ge())
+        };
+        !self.is_among_others && self.levels.iter().all(|(level, _)| is_free(level))
     }
 
     #[inline]
     fn is_bottom(&mut self, key: &[u8]) -> bool {
         let order = &self.version.order;
-        let holds = |smallest: &[u8], largest: &[u8]| {
-            order.compare(user_key(smallest), key).is_le() && order.compare(key, user_key(largest)).is_le()
-        };
         for (level, at) in &mut self.levels {
             let files = self.version.levels[*level].files();
-            while *at < files.len() && order.compare(user_key(&files[*at].meta.largest), key).is_lt() {
+            while *at < files.len() && files[*at].ends_before(order, key) {
                 *at += 1;
             }
-            if files.get(*at).is_some_and(|file| holds(&file.meta.smallest, &file.meta.largest)) {
+            if files.get(*at).is_some_and(|file| order.compare(user_key(&file.meta.smallest), key).is_le()) {
                 return false;
             }
         }
-        !self.loose.iter().any(|file| holds(&file.smallest, &file.largest))
+        !self.is_among_others
     }
 }
 
@@ -137,13 +150,27 @@ pub(crate) fn run(
         is_trivial_move: compaction.is_trivial_move,
         ..CompactionOutput::default()
     };
+    output.edit.compact_cursors = compaction.cursor.iter().cloned().collect();
     output.edit.deleted_files = compaction.files().map(|(level, file)| (level as u32, file.number())).collect();
+    if compaction.is_drop {
+        return Ok(output);
+    }
     if compaction.is_trivial_move {
         output.edit.new_files = compaction.files().map(|(_, file)| (output.output_level, file.meta.clone())).collect();
         output.outputs = compaction.files().map(|(_, file)| file.number()).collect();
+        output.edit.lineage = Lineage::Unchanged;
         return Ok(output);
     }
-    let mut writer = Writer { context, family, compaction, output, current: None, paths: Vec::new(), grandparent: 0 };
+    let mut writer = Writer {
+        context,
+        family,
+        compaction,
+        output,
+        current: None,
+        paths: Vec::new(),
+        grandparent: 0,
+        range_tombstones: Vec::new(),
+    };
     match writer.write_all(frozen, cancel) {
         Ok(()) => Ok(writer.output),
         Err(error) => {
@@ -155,8 +182,12 @@ pub(crate) fn run(
 
 /// What the inputs' properties say.
 struct Inputs {
+    /// Without range tombstones.
     entries: u64,
     are_all_logged: bool,
+    range_tombstones: Arc<RangeTombstones>,
+    /// Files that a range tombstone hides as a whole: they are not read.
+    covered: Vec<FileNumber>,
 }
 
 struct Writer<'a> {
@@ -169,14 +200,19 @@ struct Writer<'a> {
     paths: Vec<PathBuf>,
     /// The first file of the level after next that can overlap later keys.
     grandparent: usize,
+    /// Those that the outputs to come will have: ascending by begin, the newest first.
+    range_tombstones: Vec<RangeTombstone>,
 }
 
 impl Writer<'_> {
     fn write_all(&mut self, frozen: &FrozenSnapshots, cancel: &CancelToken) -> Result<()> {
         let order = self.family.config.order.clone();
-        let inputs = self.inputs(&order)?;
-        let merged = MergingIter::new(order.clone(), self.runs(&order)?);
+        let inputs = self.inputs(&order, frozen)?;
+        let merged = MergingIter::new(order.clone(), self.runs(&order, &inputs.covered)?);
         let mut below = Below::new(self.compaction);
+        let stripes = if frozen.keeps_everything { &[][..] } else { &frozen.sequences };
+        self.range_tombstones =
+            inputs.range_tombstones.surviving(stripes, |begin, end| below.is_bottom_range(begin, end));
         let mut iter = CompactionIter::new(
             merged,
             order.clone(),
@@ -184,6 +220,8 @@ impl Writer<'_> {
             frozen.keeps_everything,
             |key: &[u8]| below.is_bottom(key),
         )
+        .covered_by(&inputs.range_tombstones)
+        .merged_by(self.family.config.merge.as_ref())
         .cancelled_by(cancel);
         iter.seek_to_first()?;
         let compaction = self.compaction;
@@ -200,6 +238,9 @@ impl Writer<'_> {
                     ErrorKind::Internal => disordered(compaction),
                     _ => error,
                 })?;
+                if iter.is_older_version() {
+                    current.builder.count_older_version();
+                }
             }
             last_user_key.clear();
             last_user_key.extend_from_slice(user_key(key));
@@ -208,7 +249,11 @@ impl Writer<'_> {
         }
         cancel.check()?;
         let counts = iter.counts();
-        self.end()?;
+        self.output.edit.lineage = iter.lineage();
+        if self.current.is_none() && !self.range_tombstones.is_empty() {
+            self.begin(&inputs)?;
+        }
+        self.end(None)?;
         self.output.entries_read = counts.read;
         if counts.read != inputs.entries {
             return Err(Error::corrupt(
@@ -232,29 +277,42 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn inputs(&self, order: &KeyOrder) -> Result<Inputs> {
-        let mut inputs = Inputs { entries: 0, are_all_logged: true };
+    fn inputs(&self, order: &KeyOrder, frozen: &FrozenSnapshots) -> Result<Inputs> {
+        let mut all: Vec<RangeTombstone> = Vec::new();
+        let mut are_all_logged = true;
         for (_, file) in self.compaction.files() {
             let table = self.context.tables.open(file, order)?;
-            inputs.entries = inputs.entries.saturating_add(table.properties().entries);
-            inputs.are_all_logged &= table.properties().is_all_logged;
+            are_all_logged &= table.properties().is_all_logged;
+            all.extend(table.range_tombstones().iter().flat_map(|tombstones| tombstones.iter()));
         }
-        Ok(inputs)
+        let range_tombstones = Arc::new(RangeTombstones::new(order, all));
+        let (mut entries, mut covered) = (0u64, Vec::new());
+        for (_, file) in self.compaction.files() {
+            if !frozen.keeps_everything && is_covered(file, &range_tombstones, &frozen.sequences) {
+                covered.push(file.number());
+                continue;
+            }
+            let table = self.context.tables.open(file, order)?;
+            let properties = table.properties();
+            entries = entries.saturating_add(properties.entries.saturating_sub(properties.range_deletions));
+        }
+        Ok(Inputs { entries, are_all_logged, range_tombstones, covered })
     }
 
-    /// The inputs as sorted runs, newest first.
-    fn runs(&self, order: &KeyOrder) -> Result<Vec<TableOrLevelIter>> {
+    /// The inputs as sorted runs, newest first, but for `covered` files.
+    fn runs(&self, order: &KeyOrder, covered: &[FileNumber]) -> Result<Vec<TableOrLevelIter>> {
         let options = TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: READ_AHEAD_BYTES };
         let mut runs = Vec::new();
         for (number, files) in &self.compaction.inputs {
+            let files: Vec<_> = files.iter().filter(|file| !covered.contains(&file.number())).cloned().collect();
             if *number == 0 {
-                for file in files {
+                for file in &files {
                     runs.push(TableOrLevelIter::Table(self.context.tables.open(file, order)?.iter(options)));
                 }
             } else {
-                let level = Arc::new(Level::new(*number, order, files.clone())?);
+                let level = Arc::new(Level::new(*number, order, files)?);
                 let tables = Arc::clone(&self.context.tables);
-                runs.push(TableOrLevelIter::Level(LevelIter::new(level, tables, order.clone(), options)));
+                runs.push(TableOrLevelIter::Level(LevelIter::new(level, tables, order.clone(), options, None)));
             }
         }
         Ok(runs)
@@ -270,9 +328,7 @@ impl Writer<'_> {
         }
         if let Some(level) = self.compaction.version.level(self.compaction.output_level + 1) {
             let files = level.files();
-            while self.grandparent < files.len()
-                && order.compare(user_key(&files[self.grandparent].meta.largest), user_key(key)).is_lt()
-            {
+            while self.grandparent < files.len() && files[self.grandparent].ends_before(order, user_key(key)) {
                 current.grandparent_bytes += files[self.grandparent].meta.size;
                 self.grandparent += 1;
             }
@@ -281,7 +337,7 @@ impl Writer<'_> {
         let is_full = current.builder.estimated_size() >= levels.target_file_size
             || current.grandparent_bytes > levels.grandparent_bytes_max();
         if is_full && order.compare(last_user_key, user_key(key)).is_ne() {
-            self.end()?;
+            self.end(Some(user_key(key)))?;
         }
         Ok(())
     }
@@ -302,7 +358,7 @@ impl Writer<'_> {
             db_id: context.versions.db_id().to_owned(),
             session_id: context.versions.session_id().to_owned(),
             oldest_key_time: self.oldest_ancester_time(),
-            creation_time: context.clock.unix_seconds(),
+            creation_time: self.creation_time(),
             is_all_logged: inputs.are_all_logged,
         };
         let builder = TableBuilder::new(Arc::clone(&file), context.table.clone(), build);
@@ -310,13 +366,44 @@ impl Writer<'_> {
         Ok(())
     }
 
+    fn creation_time(&self) -> u64 {
+        self.compaction.created_s.unwrap_or_else(|| self.context.clock.unix_seconds())
+    }
+
     fn oldest_ancester_time(&self) -> u64 {
         let times = self.compaction.files().map(|(_, file)| file.meta.oldest_ancester_time);
         times.filter(|time| *time > 0).min().unwrap_or_else(|| self.context.clock.unix_seconds())
     }
 
-    fn end(&mut self) -> Result<()> {
-        let Some(current) = self.current.take() else { return Ok(()) };
+    /// Takes what the current output has of the range tombstones: what is before `next`, the first key of the next output.
+    fn range_tombstones_before(&mut self, next: Option<&[u8]>) -> Vec<RangeTombstone> {
+        let order = &self.family.config.order;
+        let Some(next) = next else { return std::mem::take(&mut self.range_tombstones) };
+        let begun = self.range_tombstones.partition_point(|tombstone| order.compare(&tombstone.begin, next).is_lt());
+        let further = self.range_tombstones.split_off(begun);
+        let mut taken = std::mem::replace(&mut self.range_tombstones, further);
+        for tombstone in &mut taken {
+            if order.compare(&tombstone.end, next).is_gt() {
+                let end = std::mem::replace(&mut tombstone.end, next.to_vec());
+                let rest = RangeTombstone { begin: next.to_vec(), end, sequence: tombstone.sequence };
+                self.range_tombstones.push(rest);
+            }
+        }
+        self.range_tombstones.sort_by(|a, b| order.compare(&a.begin, &b.begin).then(b.sequence.cmp(&a.sequence)));
+        taken
+    }
+
+    /// Ends the current output; `next` is the first key of the next one.
+    fn end(&mut self, next: Option<&[u8]>) -> Result<()> {
+        let Some(mut current) = self.current.take() else { return Ok(()) };
+        let mut hidden = 0;
+        if !self.range_tombstones.is_empty() {
+            let own = self.range_tombstones_before(next);
+            let below = self.compaction.output_level + 1;
+            let tree = RangeTombstones::new(&self.family.config.order, own.iter().cloned());
+            hidden = self.compaction.version.bytes_hidden(below, &tree);
+            own.into_iter().for_each(|tombstone| current.builder.add_range_tombstone(tombstone));
+        }
         let built = current.builder.finish()?;
         if current.file.size() != built.size {
             return Err(Error::corrupt_at(
@@ -329,7 +416,8 @@ impl Writer<'_> {
         current.file.sync_data()?;
         let mut meta = FileMeta::of_table(current.guard.number(), &built);
         meta.oldest_ancester_time = self.oldest_ancester_time();
-        meta.creation_time = self.context.clock.unix_seconds();
+        meta.range_deleted_bytes = hidden;
+        meta.creation_time = self.creation_time();
         self.output.bytes_written += built.size;
         self.output.outputs.push(meta.number);
         self.output.edit.new_files.push((self.output.output_level, meta));
@@ -341,6 +429,14 @@ impl Writer<'_> {
         self.current = None;
         remove(&*self.context.fs, &self.paths);
     }
+}
+
+/// True if a range tombstone hides everything that the file has, from every reader; not its own range tombstones.
+fn is_covered(file: &TableFile, tombstones: &RangeTombstones, stripes: &[SequenceNumber]) -> bool {
+    let meta = &file.meta;
+    let Some(stripe) = stripes.iter().find(|stripe| **stripe >= meta.smallest_seq) else { return false };
+    let covering = || tombstones.covering_all(user_key(&meta.smallest), user_key(&meta.largest), *stripe);
+    !tombstones.is_empty() && meta.largest_seq <= *stripe && covering() > meta.largest_seq
 }
 
 /// One of the inputs is not in order. Which one cannot be told from the merge: `verify` can.

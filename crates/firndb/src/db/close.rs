@@ -1,60 +1,42 @@
 //! The end of a database: asked for, or by the last handle's drop.
+//!
+//! Flow: [`Db::close_with`], or the last handle -> `Core::end` -> the gate refuses -> jobs end -> callers that are still at
+//! work end -> the last flush -> the log -> MANIFEST -> the directory's lock -> listeners.
+//!
+//! Invariants
+//! 1. New writes, and those that wait in a stall, are refused before anything is waited for.
+//! 2. A thread closes; others that close wait for it, but those that it waits for itself ([`super::closing`]).
+//! 3. When `close` returns nobody touches the directory any more, but readers that are open: the lock and the janitor live
+//!    until the last of them goes.
+//! 4. A drop never panics, whatever a user's code does during the last flush.
+//!
+//! Threads: any.
 
-use std::thread::ThreadId;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::clock::CancelToken;
+use crate::background::resources::Resources;
 use crate::error::Result;
 use crate::metrics::LogLevel;
 use crate::options::BackgroundMode;
+use crate::sync::Arc;
 use crate::sync::atomic::{Ordering, fence};
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::threads::panic_message;
 
 use super::Db;
-use super::core::Core;
+use super::core::{Core, Writer};
 
-/// What closing does about iterators and snapshots that are open.
+/// What closing does about iterators, snapshots and live files that are open.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CloseMode {
     /// Fails, naming them; the database stays open.
     #[default]
     Refuse,
-    /// Waits until they are gone.
+    /// Waits until they are gone; reads and writes go on meanwhile.
     Wait,
     /// Ousts them: their next step fails with [`ErrorKind::PinEvicted`](crate::ErrorKind::PinEvicted).
     Oust,
-}
-
-/// Whoever closes, one at a time: others wait for the end, since who hears of it may open the directory again.
-#[derive(Debug, Default)]
-pub(super) struct Closing {
-    lock: Mutex<()>,
-    by: Mutex<Option<ThreadId>>,
-}
-
-impl Closing {
-    /// The right to close, once nobody else has it; `None` on a thread that must not wait for whoever has: the same one, or
-    /// one that is waited for.
-    fn enter(&self, is_waited_for: bool) -> Option<ClosingGuard<'_>> {
-        let own = std::thread::current().id();
-        let must_not_wait = is_waited_for || *self.by.lock() == Some(own);
-        let lock = if must_not_wait { self.lock.try_lock()? } else { self.lock.lock() };
-        *self.by.lock() = Some(own);
-        Some(ClosingGuard { by: &self.by, _lock: lock })
-    }
-}
-
-struct ClosingGuard<'a> {
-    by: &'a Mutex<Option<ThreadId>>,
-    _lock: MutexGuard<'a, ()>,
-}
-
-impl Drop for ClosingGuard<'_> {
-    fn drop(&mut self) {
-        // Before the lock goes, which is dropped after this.
-        *self.by.lock() = None;
-    }
 }
 
 impl Db {
@@ -63,7 +45,8 @@ impl Db {
     /// returns when the database is closed, but for those from a listener, which the one that closes may wait for.
     ///
     /// # Errors
-    /// `Busy`, naming the holders, if iterators or snapshots are open: nothing is closed then. `Io` or `NoSpace` if the
+    /// `Busy`, naming the holders, if iterators, snapshots or live files are open: nothing is closed then. `ForkedProcess` in another
+    /// process than the one that opened the database: the same. `Io` or `NoSpace` if the
     /// last flush failed: the database is closed, and the log still has what was written to it.
     pub fn close(&self) -> Result<()> {
         self.close_with(CloseMode::Refuse)
@@ -88,32 +71,56 @@ impl Db {
     /// ```
     pub fn close_with(&self, mode: CloseMode) -> Result<()> {
         let core = self.core();
+        core.check_process()?;
         if core.is_closed.load(Ordering::Acquire) {
             // Another call may be at it still.
             drop(core.closing.enter(core.is_waited_for()));
             return Ok(());
         }
         match mode {
-            CloseMode::Refuse => core.check_no_pins()?,
+            CloseMode::Refuse => core.resources.check_no_readers()?,
             CloseMode::Wait => {
-                while core.reader_count() > 0 {
-                    core.clock.sleep(Duration::from_millis(5));
+                while !core.pins.readers().is_empty() {
+                    core.resources.clock.sleep(Duration::from_millis(5));
                 }
             }
-            CloseMode::Oust => core.pins.oust_all(),
+            CloseMode::Oust => {}
         }
         core.end(mode)
     }
 }
 
 impl Core {
-    /// Closes, if nobody did; when this returns, somebody has.
+    /// Closes, if nobody did; when this returns, somebody has. Listeners are called last, with the directory given back.
     fn end(self: &Arc<Self>, mode: CloseMode) -> Result<()> {
-        let Some(_one_at_a_time) = self.closing.enter(self.is_waited_for()) else { return Ok(()) };
-        if self.is_closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        let result = {
+            let Some(_one_at_a_time) = self.closing.enter(self.is_waited_for()) else { return Ok(()) };
+            if self.is_closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+            self.shut_down(mode)
+        };
+        self.resources.outbox.deliver_last();
+        result
+    }
+
+    /// True on a thread that closing waits for: in a job of this database, or in its janitor.
+    fn is_waited_for(&self) -> bool {
+        let is_in_job = self.writer.as_ref().is_some_and(|writer| writer.scheduler.is_running_here());
+        is_in_job || self.resources.janitor.is_running_here()
+    }
+
+    fn shut_down(self: &Arc<Self>, mode: CloseMode) -> Result<()> {
+        // Pairs with the fence in `view`: a reader either sees the mark, or has its pin where we look for it later.
+        fence(Ordering::SeqCst);
+        // New writes, and those that wait in a stall, are refused before anything is waited for.
+        let earlier_refusal = self.writer.as_ref().and_then(|writer| writer.queue.gate().close());
+        if mode == CloseMode::Oust {
+            self.pins.oust_all();
         }
-        let result = self.shut_down();
+        let is_flush_wanted = !self.options.avoid_flush_during_shutdown;
+        let end = |writer: &Writer| writer.end(&self.resources, is_flush_wanted, earlier_refusal.is_some());
+        let result = self.writer.as_ref().map_or(Ok(()), end);
         if mode == CloseMode::Oust {
             // Those that were made while the door was closing. Readers that were ousted read no more: who opens the
             // directory next may do as they like.
@@ -125,74 +132,57 @@ impl Core {
         result
     }
 
-    /// True on a thread that closing waits for: in a job of this database, or in its janitor.
-    fn is_waited_for(&self) -> bool {
-        self.scheduler.is_running_here() || self.janitor.is_running_here()
-    }
-
-    /// Ends jobs and writes; what is in memory goes to tables or stays in the log.
-    fn shut_down(self: &Arc<Self>) -> Result<()> {
-        // Pairs with the fence in `view`: a reader either sees the mark, or has its pin where we look for it later.
-        fence(Ordering::SeqCst);
-        self.cancel.cancel();
-        self.scheduler.shutdown();
-        // Calls of users that are still at work: families that come and go, compactions, flushes. Those that begin now see
-        // the mark under the same locks.
-        let _no_change = self.changing.lock();
-        self.all_families().iter().for_each(|family| drop(family.compacting.lock()));
-        let Some(queue) = &self.queue else { return Ok(()) };
-        let flushed = self.flush_at_end();
-        let closed = queue.close();
-        self.versions.close();
-        flushed.and(closed)
-    }
-
-    fn flush_at_end(self: &Arc<Self>) -> Result<()> {
-        // The token ended the background's jobs; this flush is the close's own.
-        let cancel = CancelToken::default();
-        let queue = self.writes()?;
-        if let Some(error) = self.errors.fatal() {
-            // Nothing more is to be written, whoever asks.
-            return Err(error);
-        }
-        if queue.gate().is_refusing() {
-            // Writes that are in no log, or in one that failed, have this last chance.
-            return self.resume(&cancel);
-        }
-        let families: Vec<_> = match self.options.avoid_flush_during_shutdown {
-            // Writes that are in no log would be lost.
-            true => queue.unlogged_families()?,
-            false => self.all_families().iter().map(|family| family.state.id()).collect(),
-        };
-        if families.is_empty() {
-            // One that is running has to end first.
-            drop(self.flushing.lock());
-            return Ok(());
-        }
-        queue.switch_memtables(&families)?;
-        self.flush_full_memtables_with(&cancel)
-    }
-
-    /// The last handle is gone. Nobody is left to hear of an error but the logger.
+    /// The last handle is gone. Nobody is left to be told of an error but the logger.
     pub(super) fn abandon(self: &Arc<Self>) {
-        if let Err(error) = self.end(CloseMode::Refuse) {
-            self.log(LogLevel::Error, || format!("closing failed: {error}"));
+        if self.check_process().is_err() {
+            // The copy of a forked process is left as it is: its threads do not exist here, so that nobody can wait for them,
+            // nor open the locks that they held.
+            std::mem::forget(Arc::clone(self));
+            return;
         }
+        // In a drop, perhaps while a panic unwinds: a second one, in a user's code, would end the process.
+        let failed = match catch_unwind(AssertUnwindSafe(|| self.end(CloseMode::Refuse))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => {
+                self.let_go_after_readers();
+                format!("it panicked: {}", panic_message(&*panic))
+            }
+        };
+        self.resources.outbox.log(LogLevel::Error, || format!("closing failed: {failed}"));
+        self.resources.outbox.deliver();
     }
 
     fn let_go_after_readers(&self) {
         match self.pins.count() {
             0 => self.let_go(),
             // The janitor lives on until the last reader is gone, and the lock with it.
-            _ if self.options.background == BackgroundMode::Threads => self.janitor.retire(),
+            _ if self.options.background == BackgroundMode::Threads => self.resources.janitor.retire(),
             // Without threads there is nobody but the readers themselves: their registry goes with the last of them.
             _ => self.pins.keep(Arc::clone(&self.lock)),
         }
     }
 
     fn let_go(&self) {
-        self.janitor.drain();
-        self.janitor.stop();
+        self.resources.janitor.drain();
+        self.resources.janitor.stop();
         drop(self.lock.lock().take());
+    }
+}
+
+impl Writer {
+    /// Ends jobs and writes; what is in memory goes to tables or stays in the log. `had_failed`: writes were refused
+    /// before the database was closed.
+    fn end(&self, resources: &Resources, is_flush_wanted: bool, had_failed: bool) -> Result<()> {
+        resources.cancel.cancel();
+        self.scheduler.shutdown();
+        // Calls of users that are still at work: families that come and go, compactions. Those that begin now see the mark
+        // under the same locks. Flushes are waited for by the last one.
+        drop(self.changing.lock());
+        resources.families.all().iter().for_each(|family| family.claims.close_and_wait());
+        let flushed = self.flusher.flush_at_end(is_flush_wanted, had_failed);
+        let closed = self.queue.close(had_failed);
+        resources.versions.close();
+        flushed.and(closed)
     }
 }

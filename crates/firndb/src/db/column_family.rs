@@ -1,4 +1,10 @@
-//! A handle to one column family.
+//! A handle to one column family: reads, writes, flushes and compactions of it.
+//!
+//! Flow: the user, or [`Db`](super::Db), which is the handle of the default family -> **[`ColumnFamily`]** -> `core` and
+//! its owners. Nothing is decided here but which family is meant.
+//!
+//! A handle keeps the database open ([`super::handles`]), unless its family was dropped: then it reads on what it sees.
+//! Threads: handles are `Send + Sync` and cheap to clone.
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -8,10 +14,10 @@ use crate::format::key::ColumnFamilyId;
 use crate::read::{Cursor, Iter, ReadOptions, Slice};
 use crate::sync::Arc;
 use crate::write::WriteOptions;
-use crate::write::batch::WriteBatch;
+use crate::write::batch::{FamilyRef, WriteBatch};
 
+use super::PLAIN;
 use super::core::{Core, Family};
-use super::{Handle, PLAIN};
 
 /// One column family of an open database: its own keys, memtables and files; the log and the sequence numbers are shared.
 ///
@@ -27,15 +33,40 @@ use super::{Handle, PLAIN};
 /// # std::fs::remove_dir_all(&dir).ok();
 /// # Ok::<(), firndb::Error>(())
 /// ```
-#[derive(Clone)]
+///
+/// Each handle keeps the database open, but those of a dropped family.
 pub struct ColumnFamily {
-    handle: Arc<Handle>,
-    family: Arc<Family>,
+    core: Arc<Core>,
+    pub(super) family: Arc<Family>,
+    /// It keeps the database open.
+    is_counted: bool,
+}
+
+impl Clone for ColumnFamily {
+    fn clone(&self) -> ColumnFamily {
+        self.sibling(Arc::clone(&self.family))
+    }
+}
+
+impl Drop for ColumnFamily {
+    fn drop(&mut self) {
+        // In a forked process another thread may have held the lock, and does not exist here.
+        let is_here = self.core.check_process().is_ok();
+        if !is_here || (self.is_counted && self.core.handles.remove(self.family.state.id())) {
+            self.core.abandon();
+        }
+    }
 }
 
 impl fmt::Debug for ColumnFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ColumnFamily({:?})", self.name())
+    }
+}
+
+impl From<&ColumnFamily> for FamilyRef {
+    fn from(family: &ColumnFamily) -> FamilyRef {
+        FamilyRef::of_database(family.id(), family.core.handles.database())
     }
 }
 
@@ -46,17 +77,19 @@ impl From<&ColumnFamily> for ColumnFamilyId {
 }
 
 impl ColumnFamily {
-    pub(super) fn new(handle: Arc<Handle>, family: Arc<Family>) -> ColumnFamily {
-        ColumnFamily { handle, family }
+    pub(super) fn new(core: Arc<Core>, family: Arc<Family>) -> ColumnFamily {
+        // In a forked process another thread may have held the lock, and does not exist here.
+        let is_counted = core.check_process().is_ok() && core.handles.add(&family.state);
+        ColumnFamily { core, family, is_counted }
     }
 
     pub(super) fn sibling(&self, family: Arc<Family>) -> ColumnFamily {
-        ColumnFamily { handle: Arc::clone(&self.handle), family }
+        ColumnFamily::new(Arc::clone(&self.core), family)
     }
 
     #[inline]
     pub(super) fn core(&self) -> &Arc<Core> {
-        &self.handle.core
+        &self.core
     }
 
     /// The family's name.
@@ -135,10 +168,63 @@ impl ColumnFamily {
         self.write(&mut batch, options)
     }
 
+    /// Adds an operand to `key`, which the family's merge operator makes a value of when somebody needs one: nothing is read.
+    ///
+    /// # Errors
+    /// As [`Db::write`](super::Db::write); `NotSupported` if the family has no merge operator.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_with(key, operand, &PLAIN)
+    }
+
+    /// [`ColumnFamily::merge`] with options.
+    ///
+    /// # Errors
+    /// As [`ColumnFamily::merge`].
+    pub fn merge_with(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
+        let (key, operand) = (key.as_ref(), operand.as_ref());
+        let mut batch = WriteBatch::for_one(key.len() + operand.len());
+        batch.merge_cf(self.id(), key, operand);
+        self.write(&mut batch, options)
+    }
+
+    /// What the value of `key` is made of now, the oldest first: a value that was put, and the operands above it. A flush or a
+    /// compaction may have made one of several. Needs no merge operator (RocksDB: `GetMergeOperands`).
+    ///
+    /// # Errors
+    /// As [`ColumnFamily::get_with`].
+    pub fn merge_operands(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<Vec<Vec<u8>>> {
+        self.core().merge_operands(&self.family, key.as_ref(), options)
+    }
+
+    /// Removes every key from `begin` on that is before `end`, in the family's order. It costs what one deletion costs, however
+    /// many keys there are; compactions free their space. Snapshots and iterators that are there go on seeing them.
+    ///
+    /// # Errors
+    /// As [`Db::write`](super::Db::write); `InvalidArgument` if `end` is before `begin`.
+    pub fn delete_range(&self, begin: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<()> {
+        self.delete_range_with(begin, end, &PLAIN)
+    }
+
+    /// [`ColumnFamily::delete_range`] with options.
+    ///
+    /// # Errors
+    /// As [`ColumnFamily::delete_range`].
+    pub fn delete_range_with(
+        &self,
+        begin: impl AsRef<[u8]>,
+        end: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<()> {
+        let (begin, end) = (begin.as_ref(), end.as_ref());
+        let mut batch = WriteBatch::for_one(begin.len() + end.len());
+        batch.delete_range_cf(self.id(), begin, end);
+        self.write(&mut batch, options)
+    }
+
     #[inline]
     fn write(&self, batch: &mut WriteBatch, options: &WriteOptions) -> Result<()> {
         self.family.check_not_dropped()?;
-        self.core().writes()?.write(batch, options).map(drop)
+        self.core().writer()?.queue.write(batch, options).map(drop)
     }
 
     /// All entries, in order, forwards and backwards; a view that never moves.
@@ -204,17 +290,18 @@ impl ColumnFamily {
     /// Writes the family's memtable to a table and waits for it.
     ///
     /// # Errors
-    /// `Io`, `NoSpace`; writes then stop until a later try succeeds.
+    /// `Io`, `NoSpace`; writes then stop until a later try succeeds. `Closed` or `Cancelled` if the database is closed
+    /// meanwhile, which flushes as well.
     pub fn flush(&self) -> Result<()> {
         self.family.check_not_dropped()?;
-        self.core().flush_families(&[self.id()])
+        self.core().flush(&self.family)
     }
 
     /// Merges a range of keys down to the last level, and waits for it. A family that is not leveled is merged whole,
     /// whatever the range, as RocksDB does; one of FIFO style stays in level 0.
     ///
     /// # Errors
-    /// `Io`, `Corruption`; the database is then as it was before.
+    /// `Io`, `Corruption`, and `Closed` or `Cancelled` if the database is closed meanwhile; it is then as it was before.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.family.check_not_dropped()?;
         // The files that touch the bounds are compacted as a whole anyway, so that either sort of bound will do.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::format::key::FileNumber;
+use crate::sync::Arc;
 
 use super::Db;
+use super::core::Family;
 
 /// What the database can do at the moment.
 #[non_exhaustive]
@@ -35,9 +37,38 @@ pub struct Health {
     pub tries: u32,
     /// In how long it is tried again.
     pub next_try: Option<Duration>,
-    /// Tables that compactions leave alone, since they are damaged or compactions kept failing on them. `verify` tells
-    /// more; the database must be opened again for another try.
+    /// Tables that compactions leave out, since they are damaged. `verify` tells more. They are read again from time to
+    /// time, and take part again once that succeeds.
     pub bad_files: Vec<FileNumber>,
+    /// Tables of FIFO families that should have been dropped by now, and that wait for snapshots to go.
+    pub waiting_drops: Vec<WaitingDrops>,
+}
+
+/// What a FIFO family keeps beyond its limits, because snapshots see it. `Db::pins` says whose they are.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingDrops {
+    /// The family.
+    pub column_family: String,
+    /// Its tables that wait.
+    pub tables: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Health {
+    /// Of a database that writes nothing.
+    fn read_only(cause: Option<Error>) -> Health {
+        Health {
+            state: HealthState::ReadOnly,
+            cause,
+            since: None,
+            tries: 0,
+            next_try: None,
+            bad_files: Vec::new(),
+            waiting_drops: Vec::new(),
+        }
+    }
 }
 
 impl Db {
@@ -53,19 +84,31 @@ impl Db {
     /// ```
     pub fn health(&self) -> Health {
         let core = self.core();
-        let now = core.clock.monotonic_micros();
-        let bad_files = core.errors.set_aside();
-        let (failures, fatal) = (core.errors.failures(), core.errors.fatal());
-        let refusal = core.queue.as_ref().and_then(|queue| queue.gate().refusal_cause());
-        let state = match (&core.queue, &refusal, &failures) {
-            (None, ..) => HealthState::ReadOnly,
-            _ if fatal.is_some() => HealthState::ReadOnly,
-            (_, Some(_), _) => HealthState::WritesStopped,
-            (_, _, Some(_)) => HealthState::Degraded,
-            _ if !bad_files.is_empty() => HealthState::Degraded,
-            _ => HealthState::Healthy,
+        if let Err(error) = core.check_open() {
+            // In a forked process no lock may be taken.
+            return Health::read_only(Some(error));
+        }
+        let now = core.resources.clock.monotonic_micros();
+        let Some(writer) = &core.writer else { return Health::read_only(None) };
+        let waiting_drop = |family: Arc<Family>| {
+            let waiting = writer.compactor.waiting_drop(&family)?;
+            let column_family = family.state.config.name.clone();
+            Some(WaitingDrops { column_family, tables: waiting.files, bytes: waiting.bytes })
         };
-        let failed = failures.as_ref();
+        let bad_files = writer.failures.all_set_aside();
+        let (worst, fatal) = (writer.failures.worst(), writer.failures.fatal());
+        let refusal = writer.queue.gate().refusal().err().or_else(|| writer.queue.gate().why_in_vain());
+        let state = if fatal.is_some() {
+            HealthState::ReadOnly
+        } else if refusal.is_some() {
+            HealthState::WritesStopped
+        } else if worst.is_some() || !bad_files.is_empty() {
+            HealthState::Degraded
+        } else {
+            HealthState::Healthy
+        };
+        let failed = worst.as_ref();
+        let damage = || bad_files.first().and_then(|number| writer.failures.why_set_aside(*number));
         Health {
             state,
             since: failed.map(|failed| Duration::from_micros(now.saturating_sub(failed.since_us))),
@@ -73,8 +116,9 @@ impl Db {
             next_try: failed
                 .filter(|_| state != HealthState::ReadOnly)
                 .map(|failed| Duration::from_micros(failed.next_try_us.saturating_sub(now))),
-            cause: fatal.or_else(|| failures.map(|failed| failed.cause)).or(refusal),
+            cause: fatal.or_else(|| failed.map(|failed| failed.cause.clone())).or(refusal).or_else(damage),
             bad_files,
+            waiting_drops: core.resources.families.all().into_iter().filter_map(waiting_drop).collect(),
         }
     }
 }

@@ -4,22 +4,20 @@
 //! closes it. Iterators, snapshots and values own what they need and may outlive every handle; the lock of the directory
 //! and the janitor then live until the last of them goes.
 
-mod background;
 mod close;
+mod closing;
 mod column_family;
 mod core;
 mod families;
+mod handles;
 mod health;
-pub mod inspect;
+mod live_files;
+mod maintenance;
 mod open;
-mod options_text;
-mod parts;
+mod options;
 mod pins;
-mod read_only;
 mod reads;
-mod replay;
 mod stats;
-mod verify;
 
 use std::fmt;
 use std::panic::Location;
@@ -37,9 +35,9 @@ use crate::write::{Durability, WriteOptions};
 
 pub use close::CloseMode;
 pub use column_family::ColumnFamily;
-pub use health::{Health, HealthState};
+pub use health::{Health, HealthState, WaitingDrops};
+pub use live_files::{LiveFile, LiveFiles};
 pub use stats::{DbStats, FamilyStats, LevelStats};
-pub use verify::{VerifyProgress, VerifyReport, verify_directory};
 
 use self::core::Core;
 
@@ -64,20 +62,9 @@ pub struct Db {
     default: ColumnFamily,
 }
 
-/// What all handles share; its drop is the end of the database.
-struct Handle {
-    core: Arc<Core>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.core.abandon();
-    }
-}
-
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Db({})", self.core().dir.display())
+        write!(f, "Db({})", self.core().resources.dir.display())
     }
 }
 
@@ -97,7 +84,7 @@ impl Db {
     /// As [`Db::open`]; `NoSuchDatabase` if there is none and `create_if_missing` is off; `InvalidArgument` for options
     /// that make no sense.
     pub fn open_with(dir: impl AsRef<Path>, options: Options) -> Result<Db> {
-        Ok(Db::of(open::open(dir.as_ref(), options)?))
+        open::open(dir.as_ref(), options)
     }
 
     /// Opens the database in `dir` for reading: takes no lock, writes nothing, and sees what was written up to now, the
@@ -106,11 +93,7 @@ impl Db {
     /// # Errors
     /// As [`Db::open_with`]. Writes through it fail with `ReadOnly`.
     pub fn open_read_only(dir: impl AsRef<Path>, options: Options) -> Result<Db> {
-        Ok(Db::of(read_only::open_read_only(dir.as_ref(), options)?))
-    }
-
-    fn of((core, default): (Arc<Core>, Arc<core::Family>)) -> Db {
-        Db { default: ColumnFamily::new(Arc::new(Handle { core }), default) }
+        open::open_read_only(dir.as_ref(), &options)
     }
 
     fn core(&self) -> &Arc<Core> {
@@ -144,11 +127,60 @@ impl Db {
         self.default.delete(key)
     }
 
+    /// Adds an operand to `key`; see [`ColumnFamily::merge`].
+    ///
+    /// ```
+    /// use firndb::{Db, FamilyOptions, MergeRule, Options};
+    /// # fn main() -> firndb::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// let family = FamilyOptions { merge_operator: Some(MergeRule::UInt64Add), ..FamilyOptions::default() };
+    /// let options = Options { create_if_missing: true, family, ..Options::default() };
+    /// let db = Db::open_with(dir.path(), options)?;
+    /// for _ in 0..3 {
+    ///     db.merge("visits", 1u64.to_le_bytes())?;
+    /// }
+    /// assert_eq!(db.get("visits")?.as_deref(), Some(&3u64.to_le_bytes()[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ColumnFamily::merge`].
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.default.merge(key, operand)
+    }
+
+    /// Removes every key from `begin` on that is before `end`; see [`ColumnFamily::delete_range`].
+    ///
+    /// ```
+    /// # fn main() -> firndb::Result<()> {
+    /// # let dir = tempfile::tempdir().expect("a directory");
+    /// # let db = firndb::Db::open(dir.path())?;
+    /// for day in ["2025-12-30", "2025-12-31", "2026-01-01"] {
+    ///     db.put(day, "log")?;
+    /// }
+    /// db.delete_range("2025-", "2026-")?;
+    /// assert_eq!(db.iter()?.count(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Db::write`]; `InvalidArgument` if `end` is before `begin`.
+    pub fn delete_range(&self, begin: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<()> {
+        self.default.delete_range(begin, end)
+    }
+
     /// Applies a batch as a whole: visible at once, and surviving a crash as a whole or not at all.
+    ///
+    /// The batch is empty afterwards, and has its memory still: what was written is not written twice by accident. If it
+    /// was not written it is as it was, for another try.
     ///
     /// # Errors
     /// `NoSuchColumnFamily`; `ReadOnly` after an earlier failure; `Io` and `NoSpace` if the log could not be written, and
-    /// `DurabilityUnknown` if nobody knows how much of it was. Nothing was applied.
+    /// `DurabilityUnknown` if nobody knows how much of it was. Nothing was applied. After `DurabilityUnknown` the batch is
+    /// refused until it is cleared, or [`WriteBatch::allow_repeat`] says that a second time is harmless. `InvalidArgument`
+    /// for a batch that was made with handles of another open database.
     pub fn write(&self, batch: &mut WriteBatch) -> Result<()> {
         self.write_with(batch, &WriteOptions::default())
     }
@@ -156,7 +188,11 @@ impl Db {
     /// [`Db::write`] with options.
     #[inline]
     pub fn write_with(&self, batch: &mut WriteBatch, options: &WriteOptions) -> Result<()> {
-        self.core().writes()?.write(batch, options).map(drop)
+        let core = self.core();
+        batch.check_database(core.handles.database())?;
+        let written = core.writer()?.queue.write(batch, options);
+        batch.settle(&written);
+        written.map(drop)
     }
 
     /// All entries, in order, forwards and backwards; a view that never moves.
@@ -186,8 +222,7 @@ impl Db {
     /// The database as it is now, for reads to come.
     #[track_caller]
     pub fn snapshot(&self) -> Snapshot {
-        let core = self.core();
-        core.pins.snapshot(&core.visible, Location::caller(), None)
+        self.core().snapshot(Location::caller())
     }
 
     /// Writes the default family's memtable to a table and waits for it.
@@ -197,7 +232,7 @@ impl Db {
 
     /// Hands buffered log records to the operating system, and syncs the logs if asked.
     pub fn flush_wal(&self, sync: bool) -> Result<()> {
-        self.core().writes()?.flush_wal(sync)
+        self.core().writer()?.queue.flush_wal(sync)
     }
 
     /// Merges a range of the default family down to its last level, and waits for it.
@@ -224,19 +259,33 @@ impl Db {
     /// none. Work that failed is tried again by a step once its time has come on the clock.
     pub fn run_background_step(&self) -> bool {
         let core = self.core();
-        core.retry_if_due();
-        let worked = core.scheduler.step();
-        core.janitor.step() || worked
+        if core.check_process().is_err() {
+            return false;
+        }
+        let worked = core.writer.as_ref().is_some_and(|writer| {
+            writer.retry.tick();
+            writer.scheduler.step()
+        });
+        let worked = core.resources.janitor.step() || worked;
+        core.resources.outbox.deliver();
+        worked
     }
 
-    /// Keeps compactions from starting, until as many calls of [`Db::continue_background_work`].
+    /// Keeps compactions from starting, until as many calls of [`Db::continue_background_work`]. Writes that would have to
+    /// wait for one meanwhile fail, and say so.
     pub fn pause_background_work(&self) {
-        self.core().scheduler.pause();
+        if let Ok(writer) = self.core().writer() {
+            writer.scheduler.pause();
+            writer.compactor.pause_changed();
+        }
     }
 
     /// Lets compactions start again.
     pub fn continue_background_work(&self) {
-        self.core().scheduler.unpause();
+        if let Ok(writer) = self.core().writer() {
+            writer.scheduler.unpause();
+            writer.compactor.pause_changed();
+        }
     }
 }
 

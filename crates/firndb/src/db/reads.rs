@@ -1,5 +1,12 @@
 //! Reads: which view, as of when, held by which pin.
+//!
+//! Flow: the public handles -> **here** -> `superversion` (the view), `read::view` (in which order view and number are taken) ->
+//! `read::get`, `read::multi_get`, `read::resolve`, or a `View` that an iterator owns.
+//!
+//! Invariants: a `get` owns nothing and is listed nowhere; an iterator has its pin before it has its view, so that nobody holds a
+//! view without being listed. Threads: any, with no lock.
 
+use std::ops::Deref;
 use std::panic::Location;
 
 use crate::error::{Error, Result};
@@ -7,9 +14,10 @@ use crate::format::key::SequenceNumber;
 use crate::read::ReadOptions;
 use crate::read::get::{Layers, get};
 use crate::read::multi_get::multi_get;
+use crate::read::resolve;
 use crate::read::slice::Slice;
 use crate::read::view::{Hold, View, for_get, settled, table_options, visible_sequence};
-use crate::superversion::{PinGuard, PinKind, PinSpec, Snapshot, SuperVersion};
+use crate::superversion::{HeldView, PinGuard, PinKind, PinSpec, Snapshot, SuperVersion};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::table::reader::TableReadOptions;
@@ -38,8 +46,32 @@ impl Hold for IteratorHold {
     }
 }
 
+/// The view of a read that owns nothing.
+enum MomentView<V> {
+    Current(V),
+    /// The snapshot's own.
+    Held(Arc<SuperVersion>),
+}
+
+impl<V: Deref<Target = Arc<SuperVersion>>> Deref for MomentView<V> {
+    type Target = Arc<SuperVersion>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<SuperVersion> {
+        match self {
+            MomentView::Current(view) => view,
+            MomentView::Held(view) => view,
+        }
+    }
+}
+
 fn layers(view: &SuperVersion) -> Layers<'_> {
-    Layers { memtable: &view.memtable, immutables: &view.immutables, version: &view.version }
+    Layers {
+        memtable: &view.memtable,
+        immutables: &view.immutables,
+        version: &view.version,
+        merge: view.config.merge.as_deref(),
+    }
 }
 
 impl Core {
@@ -58,6 +90,12 @@ impl Core {
         get(layers(&view), &self.tables, key, sequence, &table_options(options), &self.statistics)
     }
 
+    pub(super) fn merge_operands(&self, family: &Family, key: &[u8], options: &ReadOptions) -> Result<Vec<Vec<u8>>> {
+        self.check_open()?;
+        let (view, sequence) = self.moment(family, options)?;
+        resolve::operands(layers(&view), &self.tables, key, sequence, &table_options(options))
+    }
+
     pub(super) fn multi_get<K: AsRef<[u8]>>(
         &self,
         family: &Family,
@@ -73,19 +111,54 @@ impl Core {
         }
     }
 
+    pub(super) fn snapshot(&self, site: &'static Location<'static>) -> Snapshot {
+        self.pins.snapshot(&self.visible, site, None, || self.held_views(site))
+    }
+
+    /// The current views of all families, for a snapshot that is made while files are dropped. The slots come before the
+    /// views, so that nobody holds a view without being listed.
+    #[cold]
+    fn held_views(&self, site: &'static Location<'static>) -> Vec<HeldView> {
+        let hold = |family: Arc<Family>| {
+            let pin = self.pins.claim(PinSpec {
+                kind: PinKind::Iterator,
+                site,
+                label: Some("a snapshot made while files were dropped"),
+                family: Some(family.state.id()),
+                sequence: SequenceNumber::ZERO,
+                super_version: 0,
+            });
+            let view = family.state.load_full();
+            pin.set_view(view.number, visible_sequence(&self.visible));
+            HeldView { view, _pin: pin }
+        };
+        if self.check_process().is_err() {
+            // A copy of a drop in another process. No lock may be taken here, and nothing is dropped.
+            return Vec::new();
+        }
+        self.resources.families.all().into_iter().map(hold).collect()
+    }
+
     /// The view and the number of a read that owns nothing.
     fn moment(
         &self,
         family: &Family,
         options: &ReadOptions,
-    ) -> Result<(impl std::ops::Deref<Target = Arc<SuperVersion>> + use<>, SequenceNumber)> {
+    ) -> Result<(MomentView<impl Deref<Target = Arc<SuperVersion>> + use<>>, SequenceNumber)> {
         match &options.snapshot {
-            None => Ok(for_get(|| family.state.load(), || visible_sequence(&self.visible))),
+            None => {
+                let (view, sequence) = for_get(|| family.state.load(), || visible_sequence(&self.visible));
+                Ok((MomentView::Current(view), sequence))
+            }
             Some(snapshot) => {
                 snapshot.check_made_by(&self.pins)?;
                 snapshot.check_ousted()?;
                 snapshot.touch();
-                Ok((family.state.load(), snapshot.sequence()))
+                let view = match snapshot.held_view(family.state.id()) {
+                    Some(held) => MomentView::Held(Arc::clone(held)),
+                    None => MomentView::Current(family.state.load()),
+                };
+                Ok((view, snapshot.sequence()))
             }
         }
     }
@@ -111,7 +184,10 @@ impl Core {
         fence(Ordering::SeqCst);
         self.check_open()?;
         let (view, sequence) = match &options.snapshot {
-            Some(snapshot) => (family.state.load_full(), snapshot.sequence()),
+            Some(snapshot) => {
+                let held = snapshot.held_view(family.state.id()).cloned();
+                (held.unwrap_or_else(|| family.state.load_full()), snapshot.sequence())
+            }
             None => settled(
                 || family.state.load_full(),
                 || visible_sequence(&self.visible),
@@ -120,7 +196,16 @@ impl Core {
         };
         pin.set_view(view.number, sequence);
         let runs = (Arc::clone(&view.memtable), view.immutables.clone(), Arc::clone(&view.version));
+        let merge = view.config.merge.clone();
         let hold = IteratorHold { _view: view, snapshot: options.snapshot.clone(), pin };
-        Ok(View::new(runs, sequence, Arc::clone(&self.tables), options, Arc::clone(&self.statistics), Box::new(hold)))
+        Ok(View::new(
+            runs,
+            merge,
+            sequence,
+            Arc::clone(&self.tables),
+            options,
+            Arc::clone(&self.statistics),
+            Box::new(hold),
+        ))
     }
 }

@@ -1,11 +1,13 @@
 //! Figures of an open database.
+//!
+//! Flow: [`Db::stats`] asks each owner (families, queue, flusher, compactor, janitor, caches, pins) for what it counts.
+//!
+//! The figures are of about one moment: each owner is asked under its own lock, one after the other.
 
-use crate::compaction::picker::{self, LevelTargets};
 use crate::format::key::SequenceNumber;
 use crate::metrics::{Statistics, Ticker};
 use crate::superversion::PinReport;
 use crate::sync::Arc;
-use crate::sync::atomic::Ordering;
 
 use super::Db;
 use super::core::Family;
@@ -92,6 +94,26 @@ pub struct DbStats {
 }
 
 impl DbStats {
+    /// No figures: in a forked process the owners cannot be asked.
+    fn nothing(health: Health) -> DbStats {
+        DbStats {
+            families: Vec::new(),
+            cache_bytes: (0, 0),
+            table_readers_bytes: 0,
+            wal_bytes: 0,
+            bytes_flushed: 0,
+            bytes_compacted: 0,
+            stall_reason: None,
+            stalled_micros: 0,
+            pins: Vec::new(),
+            obsolete_files: 0,
+            files_deleted: 0,
+            files_missing: 0,
+            latest_sequence: SequenceNumber::ZERO,
+            health,
+        }
+    }
+
     /// Bytes written to tables for each byte flushed: 1 without compactions; `None` before the first flush.
     pub fn write_amplification(&self) -> Option<f64> {
         (self.bytes_flushed > 0).then(|| (self.bytes_flushed + self.bytes_compacted) as f64 / self.bytes_flushed as f64)
@@ -120,49 +142,52 @@ fn readers_memory(family: &Family) -> u64 {
 }
 
 impl Db {
-    /// Figures of the moment.
+    /// Figures of the moment. In a forked process there are none, and `health` says why.
     pub fn stats(&self) -> DbStats {
         let core = self.core();
-        let families = core.all_families().into_iter().map(|family| {
+        let health = self.health();
+        if core.check_process().is_err() {
+            return DbStats::nothing(health);
+        }
+        let families = core.resources.families.all().into_iter().map(|family| {
             let view = family.state.load_full();
-            let config = family.levels();
-            let targets = LevelTargets::of(&view.version, &config);
-            let scores = picker::scores(&view.version, &config, &targets);
+            let picker = family.picker();
+            let targets = picker.target_bytes(&view.version);
+            let scores = family.claims.look(|claims| picker.scores(&view.version, claims));
             let level = |(number, level): (usize, &Arc<crate::version::Level>)| LevelStats {
                 level: number,
                 files: level.len(),
                 bytes: level.bytes(),
-                target_bytes: targets.bytes.get(number).copied().unwrap_or(0),
+                target_bytes: targets.get(number).copied().unwrap_or(0),
                 score: scores.iter().find(|(level, _)| *level == number).map_or(0.0, |(_, score)| *score),
             };
             FamilyStats {
                 name: family.state.config.name.clone(),
                 levels: view.version.levels.iter().enumerate().map(level).collect(),
                 memtable_bytes: view.memtable.approximate_bytes() as u64,
-                memtable_entries: view.memtable.entry_count(),
+                memtable_entries: view.memtable.entry_count() + view.memtable.range_tombstone_count(),
                 immutable_memtables: view.immutables.len(),
-                pending_compaction_bytes: picker::pending_bytes(&view.version, &config, &targets),
+                pending_compaction_bytes: picker.stall_counts(&view.version).pending_bytes,
             }
         });
+        let writer = core.writer.as_ref();
         DbStats {
             families: families.collect(),
-            cache_bytes: (core.cache.usage(), core.cache.capacity()),
-            table_readers_bytes: core.all_families().iter().map(|family| readers_memory(family)).sum(),
-            wal_bytes: core.queue.as_ref().map_or(core.report.bytes, |queue| queue.wal_bytes()),
-            bytes_flushed: core.bytes_flushed.load(Ordering::Relaxed),
-            bytes_compacted: core.bytes_compacted.load(Ordering::Relaxed),
-            stall_reason: core
-                .queue
-                .as_ref()
-                .and_then(|queue| queue.gate().stall_state().reason())
+            cache_bytes: (core.resources.cache.usage(), core.resources.cache.capacity()),
+            table_readers_bytes: core.resources.families.all().iter().map(|family| readers_memory(family)).sum(),
+            wal_bytes: writer.map_or(core.report.bytes, |writer| writer.queue.wal_bytes()),
+            bytes_flushed: writer.map_or(0, |writer| writer.flusher.bytes_written()),
+            bytes_compacted: writer.map_or(0, |writer| writer.compactor.bytes_written()),
+            stall_reason: writer
+                .and_then(|writer| writer.queue.gate().stall_state().reason())
                 .map(|why| why.to_string()),
-            stalled_micros: core.queue.as_ref().map_or(0, |queue| queue.gate().stalled_micros()),
-            pins: core.pin_reports(),
-            obsolete_files: core.janitor.waiting_files().len(),
-            files_deleted: core.janitor.unlinked(),
-            files_missing: core.janitor.missing(),
+            stalled_micros: writer.map_or(0, |writer| writer.queue.gate().stalled_micros()),
+            pins: core.resources.pin_reports(),
+            obsolete_files: core.resources.janitor.waiting_files().len(),
+            files_deleted: core.resources.janitor.unlinked(),
+            files_missing: core.resources.janitor.missing(),
             latest_sequence: self.latest_sequence(),
-            health: self.health(),
+            health,
         }
     }
 

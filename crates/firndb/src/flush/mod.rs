@@ -1,19 +1,26 @@
 //! A flush: full memtables become one table of level 0.
 //!
-//! A job is a value with three steps. *Pick* takes the oldest full memtables of a family; *run* merges them into a table,
+//! A job is a value with three steps. *Pick* takes all full memtables of a family; *run* merges them into a table,
 //! synced, with its directory entry; *install* makes the edit durable, for one family or for several at once, and
 //! publishes the views without those memtables. Until the install nothing has changed, and a job that fails removes its
 //! file. Source: RocksDB `db/flush_job.cc`.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use crate::clock::{CancelToken, Clock};
 use crate::error::{CorruptionKind, Error, Result};
+use crate::format::comparator::KeyOrder;
 use crate::format::file_name;
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::format::merge::MergeRule;
 use crate::fs::paced::{Pace, paced};
 use crate::fs::{CreateMode, Fs, RateLimiter};
 use crate::iter::InternalIterator;
 use crate::iter::compaction_iter::CompactionIter;
+use crate::iter::lineage::Lineage;
 use crate::iter::merging::MergingIter;
+use crate::iter::range_tombstones::{RangeTombstone, RangeTombstones};
 use crate::memtable::MemTable;
 use crate::superversion::{FamilyState, FrozenSnapshots};
 use crate::sync::Arc;
@@ -23,7 +30,7 @@ use crate::version::set::{OutputGuard, VersionSet};
 
 use std::path::PathBuf;
 
-/// What a flush works with.
+/// What the flushes of a database work with: made once, when it is opened.
 #[derive(Debug, Clone)]
 pub(crate) struct FlushContext {
     pub(crate) fs: Arc<dyn Fs>,
@@ -31,7 +38,6 @@ pub(crate) struct FlushContext {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rate_limiter: Option<Arc<RateLimiter>>,
     pub(crate) versions: Arc<VersionSet>,
-    pub(crate) table: TableConfig,
 }
 
 /// Memtables to be flushed.
@@ -111,12 +117,13 @@ impl FlushJob {
     pub(crate) fn run(
         self,
         context: &FlushContext,
+        table: TableConfig,
         frozen: &FrozenSnapshots,
         cancel: &CancelToken,
     ) -> Result<FlushOutput> {
         let guard = context.versions.new_output();
         let path = context.dir.join(file_name::table(guard.number()));
-        let result = self.write(context, frozen, cancel, &guard, &path);
+        let result = self.write(context, table, frozen, cancel, &guard, &path);
         match result {
             Ok(mut output) => {
                 if output.file.is_some() {
@@ -137,6 +144,7 @@ impl FlushJob {
     fn write(
         &self,
         context: &FlushContext,
+        table: TableConfig,
         frozen: &FrozenSnapshots,
         cancel: &CancelToken,
         guard: &OutputGuard,
@@ -158,10 +166,12 @@ impl FlushJob {
             creation_time: now,
             is_all_logged: !self.memtables.iter().any(|memtable| memtable.has_unlogged()),
         };
-        let mut builder = TableBuilder::new(Arc::clone(&file), context.table.clone(), build);
+        let mut builder = TableBuilder::new(Arc::clone(&file), table, build);
+        let range_tombstones = self.range_tombstones(&config.order);
         let runs = self.memtables.iter().rev().map(|memtable| memtable.iter()).collect();
         let merged = MergingIter::new(config.order.clone(), runs);
-        let (read, written) = copy(merged, config.order.clone(), frozen, cancel, &mut builder)?;
+        let (read, written, lineage) =
+            copy(merged, &range_tombstones, config.merge.as_ref(), frozen, cancel, &mut builder)?;
         let expected: u64 = self.memtables.iter().map(|memtable| memtable.entry_count()).sum();
         if read != expected {
             return Err(Error::corrupt_at(
@@ -179,6 +189,7 @@ impl FlushJob {
                 log_number: Some(self.log_number),
                 // Once the logs are gone this is what says how far the history goes.
                 last_sequence: frozen.sequences.last().copied().max(Some(self.largest_sequence())),
+                lineage,
                 ..VersionEdit::default()
             },
             guard: None,
@@ -188,18 +199,27 @@ impl FlushJob {
             entries_read: read,
             entries_written: written,
         };
-        if written == 0 {
+        let stripes = if frozen.keeps_everything { &[][..] } else { &frozen.sequences };
+        // Older tables may hold any key.
+        let hidden = match range_tombstones.is_empty() {
+            true => 0,
+            false => self.family.load_full().version.bytes_hidden(0, &range_tombstones),
+        };
+        for tombstone in range_tombstones.surviving(stripes, |_, _| false) {
+            builder.add_range_tombstone(tombstone);
+        }
+        if builder.is_empty() {
             return Ok(output);
         }
         let built = builder.finish()?;
-        if built.entries != written || file.size() != built.size {
+        if built.counts.entries - built.counts.range_deletions != written || file.size() != built.size {
             return Err(Error::corrupt_at(
                 CorruptionKind::CountMismatch,
                 path,
                 0,
                 format!(
                     "a table of {} entries and {} bytes; {written} and {} were written",
-                    built.entries,
+                    built.counts.entries,
                     built.size,
                     file.size()
                 ),
@@ -209,6 +229,7 @@ impl FlushJob {
         context.fs.sync_dir(&context.dir)?;
         let mut meta = FileMeta::of_table(guard.number(), &built);
         meta.oldest_ancester_time = oldest;
+        meta.range_deleted_bytes = hidden;
         meta.creation_time = now;
         output.file = Some(guard.number());
         output.bytes = built.size;
@@ -217,27 +238,44 @@ impl FlushJob {
     }
 }
 
-/// Copies what survives of `input` into the builder; the numbers of entries read and written.
+impl FlushJob {
+    /// Those of all its memtables.
+    fn range_tombstones(&self, order: &KeyOrder) -> Arc<RangeTombstones> {
+        let runs = self.memtables.iter().filter_map(|memtable| memtable.range_tombstones());
+        let all: Vec<RangeTombstone> =
+            runs.flat_map(|runs| runs.iter().flat_map(|run| run.iter()).collect::<Vec<_>>()).collect();
+        Arc::new(RangeTombstones::new(order, all))
+    }
+}
+
+/// Copies what survives of `input` into the builder; the numbers of entries read and written, and what readers see of it.
 fn copy<I: InternalIterator>(
     input: I,
-    order: crate::format::comparator::KeyOrder,
+    range_tombstones: &Arc<RangeTombstones>,
+    merge: Option<&Arc<MergeRule>>,
     frozen: &FrozenSnapshots,
     cancel: &CancelToken,
     builder: &mut TableBuilder,
-) -> Result<(u64, u64)> {
+) -> Result<(u64, u64, Lineage)> {
+    let order = range_tombstones.order().clone();
     // Older tables may hold any key: a flush drops no tombstone.
     let nothing_is_bottom = |_: &[u8]| false;
     let mut iter =
         CompactionIter::new(input, order, frozen.sequences.clone(), frozen.keeps_everything, nothing_is_bottom)
+            .covered_by(range_tombstones)
+            .merged_by(merge)
             .cancelled_by(cancel);
     iter.seek_to_first()?;
     let mut written = 0;
     while iter.valid() {
         builder.add(iter.key(), iter.value())?;
+        if iter.is_older_version() {
+            builder.count_older_version();
+        }
         written += 1;
         iter.next()?;
     }
-    Ok((iter.counts().read, written))
+    Ok((iter.counts().read, written, iter.lineage()))
 }
 
 /// Removes a file that was never installed; what cannot be removed is an orphan, which the next open takes.

@@ -13,11 +13,19 @@ use super::key::{trailer, user_key};
 /// Must be pure: the same two keys always compare the same, in every process. Only keys with the same bytes may compare
 /// equal: look-ups in filters and memtables compare bytes. A comparator that breaks this leads to errors or to keys that
 /// are not found, never to undefined behaviour.
+///
+/// Every read, write and job calls it, also while the engine holds locks: it must not call the database.
 pub trait Comparator: Send + Sync + 'static {
     /// The name stored in MANIFEST and tables.
     fn name(&self) -> &str;
     /// How `a` sorts against `b`.
     fn compare(&self, a: &[u8], b: &[u8]) -> Ordering;
+}
+
+impl fmt::Debug for dyn Comparator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Comparator({})", self.name())
+    }
 }
 
 /// An order over user keys: RocksDB's two built-in ones, or a user's.

@@ -2,16 +2,20 @@
 //!
 //! The type is a byte in each block's trailer. From `format_version` 2 on, every codec but Snappy puts the decompressed
 //! size in front as a varint; that size is checked against a limit before anything is allocated. zlib blocks are raw
-//! deflate streams. Source: RocksDB `util/compression.h`.
+//! deflate streams.
+//!
+//! A dictionary, which a table may have for its data blocks, is to zstd what its encoder was given (trained, or any bytes),
+//! to LZ4 and zlib bytes in front of the block; Snappy and bzip2 ignore it. Source: RocksDB `util/compression.h`.
 
 #![cfg_attr(
-    not(any(feature = "snappy", feature = "zlib", feature = "lz4", feature = "zstd")),
+    not(any(feature = "snappy", feature = "zlib", feature = "lz4", feature = "zstd", feature = "bzip2")),
     allow(unreachable_code, unused_variables, dead_code, reason = "a build without any codec only refuses")
 )]
 
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 
 use super::coding::{Reader, put_varint32};
+use super::limits::{BLOCK_BYTES_MAX, exceeded};
 
 /// A codec of data and index blocks.
 #[non_exhaustive]
@@ -24,11 +28,11 @@ pub enum Compression {
     Snappy,
     /// Deflate.
     Zlib,
-    /// bzip2; known by name, neither read nor written by this version.
+    /// bzip2: slow, a little denser than deflate.
     Bzip2,
     /// LZ4: fast, about half the size.
     Lz4,
-    /// LZ4 with RocksDB's slower, denser encoder; written here with the fast one, read by the same decoder.
+    /// LZ4 with a slower, denser encoder; read by the same decoder.
     Lz4hc,
     /// Zstandard: slower, about a third of the size.
     Zstd,
@@ -98,7 +102,7 @@ impl Compression {
             Compression::None => true,
             Compression::Snappy => cfg!(feature = "snappy"),
             Compression::Zlib => cfg!(feature = "zlib"),
-            Compression::Bzip2 => false,
+            Compression::Bzip2 => cfg!(feature = "bzip2"),
             Compression::Lz4 | Compression::Lz4hc => cfg!(feature = "lz4"),
             Compression::Zstd => cfg!(feature = "zstd"),
         }
@@ -113,11 +117,45 @@ fn bad(kind: CorruptionKind, detail: impl Into<String>) -> Error {
 #[cold]
 fn missing(codec: Compression) -> Error {
     let name = codec.property();
-    let why = match codec {
-        Compression::Bzip2 => "is not supported",
-        _ => "is not part of this build (cargo features)",
+    Error::new(ErrorKind::NotSupported, format!("{name} compression is not part of this build (cargo features)"))
+}
+
+/// What the data blocks of a table were compressed with besides their own bytes.
+pub(crate) struct Dictionary {
+    bytes: Vec<u8>,
+    /// Its tables, if it is one that zstd can use.
+    #[cfg(feature = "zstd")]
+    zstd: Option<structured_zstd::decoding::DictionaryHandle>,
+}
+
+impl Dictionary {
+    /// Understands the bytes of a dictionary, which may be any. Tables for zstd are made only if `for_zstd`.
+    #[cfg_attr(not(feature = "zstd"), allow(unused_variables, reason = "only zstd has tables"))]
+    pub(crate) fn new(bytes: Vec<u8>, for_zstd: bool) -> Dictionary {
+        Dictionary {
+            #[cfg(feature = "zstd")]
+            zstd: for_zstd
+                .then(|| structured_zstd::decoding::DictionaryHandle::from_serialized_or_raw_content(&bytes).ok())
+                .flatten(),
+            bytes,
+        }
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn memory(&self) -> usize {
+        2 * self.bytes.len()
+    }
+}
+
+/// The most bytes that `len` stored bytes of the codec `byte` can become; who claims more has a bomb or damage. The densest
+/// but one is zstd, which stores 128 KiB of one byte in 4 bytes (RFC 8878, 3.1.1.2), and values of zeros are real: less
+/// would refuse sound tables. bzip2 packs 45 MB of one byte into about as many bytes as its headers have.
+pub(crate) fn decompressed_max(byte: u8, len: usize) -> usize {
+    let ratio = match byte {
+        3 => 1 << 20,
+        _ => (128 << 10) / 4,
     };
-    Error::new(ErrorKind::NotSupported, format!("{name} compression {why}"))
+    BLOCK_BYTES_MAX.min(len.saturating_mul(ratio).max(1 << 20))
 }
 
 /// Compresses `input` into `out` (emptied first); false if it did not shrink by at least an eighth, which means that the
@@ -139,7 +177,9 @@ pub(crate) fn compress(codec: Compression, input: &[u8], out: &mut Vec<u8>) -> R
             out.truncate(len);
         }
         #[cfg(feature = "lz4")]
-        Compression::Lz4 | Compression::Lz4hc => {
+        Compression::Lz4hc => super::lz4hc::compress(input, out),
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => {
             let at = out.len();
             out.resize(at + lz4_flex::block::get_maximum_output_size(input.len()), 0);
             let len = lz4_flex::block::compress_into(input, &mut out[at..])
@@ -153,6 +193,13 @@ pub(crate) fn compress(codec: Compression, input: &[u8], out: &mut Vec<u8>) -> R
             let written = encoder.write_all(input).and_then(|()| encoder.finish());
             *out = written.map_err(|error| Error::new(ErrorKind::Internal, format!("zlib: {error}")))?;
         }
+        #[cfg(feature = "bzip2")]
+        Compression::Bzip2 => {
+            use std::io::Write;
+            let mut encoder = bzip2::write::BzEncoder::new(std::mem::take(out), bzip2::Compression::fast());
+            let written = encoder.write_all(input).and_then(|()| encoder.finish());
+            *out = written.map_err(|error| Error::new(ErrorKind::Internal, format!("bzip2: {error}")))?;
+        }
         #[cfg(feature = "zstd")]
         Compression::Zstd => {
             use structured_zstd::encoding::{CompressionLevel, compress_slice_to_vec};
@@ -164,12 +211,13 @@ pub(crate) fn compress(codec: Compression, input: &[u8], out: &mut Vec<u8>) -> R
     Ok(out.len() <= input.len() - input.len() / 8)
 }
 
-/// Decompresses a block of `format_version` 2 or later whose trailer has the type `byte`.
+/// Decompresses a block of `format_version` 2 or later whose trailer has the type `byte`, and that was compressed with
+/// `dictionary`, if with any.
 ///
 /// # Errors
 /// `Corruption` if the stream is damaged or its size exceeds `limit` bytes (checked before allocating); `NotSupported`
 /// for codecs that this build does not have.
-pub(crate) fn decompress(byte: u8, input: &[u8], limit: usize) -> Result<Vec<u8>> {
+pub(crate) fn decompress(byte: u8, input: &[u8], limit: usize, dictionary: Option<&Dictionary>) -> Result<Vec<u8>> {
     let codec = Compression::from_byte(byte)?;
     match codec {
         Compression::None => Ok(input.to_vec()),
@@ -185,22 +233,54 @@ pub(crate) fn decompress(byte: u8, input: &[u8], limit: usize) -> Result<Vec<u8>
         Compression::Lz4 | Compression::Lz4hc => {
             let (size, rest) = sized(input, limit)?;
             let mut out = vec![0; size];
-            let filled = lz4_flex::block::decompress_into(rest, &mut out)
-                .map_err(|error| bad(CorruptionKind::Malformed, format!("LZ4 block: {error}")))?;
+            let filled = match dictionary {
+                None => lz4_flex::block::decompress_into(rest, &mut out),
+                Some(dictionary) => {
+                    // Matches reach back no further; the decoder looks at all of it.
+                    let start = dictionary.bytes.len().saturating_sub(LZ4_WINDOW);
+                    lz4_flex::block::decompress_into_with_dict(rest, &mut out, &dictionary.bytes[start..])
+                }
+            };
+            let filled = filled.map_err(|error| bad(CorruptionKind::Malformed, format!("LZ4 block: {error}")))?;
             exact(out, filled)
         }
         #[cfg(feature = "zlib")]
         Compression::Zlib => {
             let (size, rest) = sized(input, limit)?;
-            read_exactly(flate2::read::DeflateDecoder::new(rest), size, "zlib")
+            match dictionary {
+                None => read_exactly(flate2::read::DeflateDecoder::new(rest), size, "zlib"),
+                Some(dictionary) => inflate_with(&dictionary.bytes, rest, size),
+            }
+        }
+        #[cfg(feature = "bzip2")]
+        Compression::Bzip2 => {
+            use std::io::Read;
+            let (size, rest) = sized(input, limit)?;
+            // Grows with what is there: next to nothing may claim to become very much.
+            let mut out = Vec::with_capacity(size.min(rest.len().saturating_mul(64)));
+            bzip2::read::BzDecoder::new(rest)
+                .take(size as u64 + 1)
+                .read_to_end(&mut out)
+                .map_err(|error| bad(CorruptionKind::Malformed, format!("bzip2 block: {error}")))?;
+            match out.len() == size {
+                true => Ok(out),
+                false => Err(bad(
+                    CorruptionKind::CountMismatch,
+                    format!("a bzip2 block that claims {size} bytes decompressed has others"),
+                )),
+            }
         }
         #[cfg(feature = "zstd")]
         Compression::Zstd => {
             let (size, rest) = sized(input, limit)?;
             let mut out = vec![0; size];
-            let filled = structured_zstd::decoding::FrameDecoder::new()
-                .decode_all(rest, &mut out)
-                .map_err(|error| bad(CorruptionKind::Malformed, format!("zstd block: {error}")))?;
+            let mut decoder = structured_zstd::decoding::FrameDecoder::new();
+            let filled = match dictionary.map(|dictionary| &dictionary.zstd) {
+                None => decoder.decode_all(rest, &mut out),
+                Some(Some(handle)) => decoder.decode_all_with_dict_handle(rest, &mut out, handle),
+                Some(None) => return Err(bad(CorruptionKind::Malformed, "a zstd block whose dictionary is none")),
+            };
+            let filled = filled.map_err(|error| bad(CorruptionKind::Malformed, format!("zstd block: {error}")))?;
             exact(out, filled)
         }
         #[allow(unreachable_patterns, reason = "which codecs are left depends on the features")]
@@ -211,6 +291,8 @@ pub(crate) fn decompress(byte: u8, input: &[u8], limit: usize) -> Result<Vec<u8>
 fn checked_size(size: usize, limit: usize) -> Result<usize> {
     match size <= limit {
         true => Ok(size),
+        // A limit below that is one of what the codec can do.
+        false if limit >= BLOCK_BYTES_MAX => Err(exceeded("a decompressed block", size, BLOCK_BYTES_MAX)),
         false => Err(bad(
             CorruptionKind::BadLength,
             format!("a block that claims {size} bytes decompressed; at most {limit} are allowed"),
@@ -234,6 +316,24 @@ fn exact(out: Vec<u8>, filled: usize) -> Result<Vec<u8>> {
     }
 }
 
+/// How far back a match of LZ4 reaches.
+#[cfg(feature = "lz4")]
+const LZ4_WINDOW: usize = 64 << 10;
+
+/// Inflates a raw deflate stream that was made with `dictionary` in front of it, to exactly `size` bytes.
+#[cfg(feature = "zlib")]
+fn inflate_with(dictionary: &[u8], input: &[u8], size: usize) -> Result<Vec<u8>> {
+    let damaged = |error: flate2::DecompressError| bad(CorruptionKind::Malformed, format!("zlib block: {error}"));
+    let mut inflate = flate2::Decompress::new(false);
+    inflate.set_dictionary(dictionary).map_err(damaged)?;
+    let mut out = vec![0; size];
+    let status = inflate.decompress(input, &mut out, flate2::FlushDecompress::Finish).map_err(damaged)?;
+    match status {
+        flate2::Status::StreamEnd => exact(out, usize::try_from(inflate.total_out()).unwrap_or(usize::MAX)),
+        _ => Err(bad(CorruptionKind::CountMismatch, format!("a zlib block that does not end with its {size} bytes"))),
+    }
+}
+
 /// Reads a stream that must hold exactly `size` bytes.
 #[cfg(feature = "zlib")]
 fn read_exactly(mut stream: impl std::io::Read, size: usize, name: &str) -> Result<Vec<u8>> {
@@ -254,17 +354,17 @@ mod tests {
 
     #[test]
     fn the_codecs_of_a_table_are_known_by_its_property() {
-        let all = cfg!(all(feature = "snappy", feature = "zlib", feature = "lz4", feature = "zstd"));
+        let all = cfg!(all(feature = "snappy", feature = "zlib", feature = "lz4", feature = "zstd", feature = "bzip2"));
         for (property, is_readable) in [
             ("NoCompression", true),
             ("LZ4HC", all),
             ("ZSTD", all),
             ("BuiltinV2;;", true),
             ("BuiltinV2;0407;", all),
-            ("BZip2", false),
+            ("BZip2", all),
             ("Xpress", false),
             ("", false),
-            ("BuiltinV2;0307;", false),
+            ("BuiltinV2;0307;", all),
             ("BuiltinV2;7;", false),
             ("BuiltinV2;FF;", false),
         ] {
@@ -272,8 +372,14 @@ mod tests {
         }
     }
 
-    const CODECS: [Compression; 5] =
-        [Compression::Snappy, Compression::Lz4, Compression::Lz4hc, Compression::Zlib, Compression::Zstd];
+    const CODECS: [Compression; 6] = [
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Lz4hc,
+        Compression::Zlib,
+        Compression::Zstd,
+        Compression::Bzip2,
+    ];
 
     fn text() -> Vec<u8> {
         (0..400).flat_map(|i| format!("key{i:06}=value{} ", i % 7).into_bytes()).collect()
@@ -284,7 +390,7 @@ mod tests {
         for codec in CODECS.into_iter().filter(|codec| codec.is_writable()) {
             let mut out = Vec::new();
             assert!(compress(codec, &text(), &mut out).expect("compresses"), "{codec:?}");
-            assert_eq!(decompress(codec.to_byte(), &out, 1 << 20).expect("decompresses"), text(), "{codec:?}");
+            assert_eq!(decompress(codec.to_byte(), &out, 1 << 20, None).expect("decompresses"), text(), "{codec:?}");
             assert_eq!(Compression::from_byte(codec.to_byte()).expect("known"), codec);
         }
     }
@@ -308,12 +414,12 @@ mod tests {
         for codec in CODECS.into_iter().filter(|codec| codec.is_writable()) {
             let mut out = Vec::new();
             compress(codec, &text(), &mut out).expect("compresses");
-            let error = decompress(codec.to_byte(), &out, text().len() - 1).expect_err("too large");
+            let error = decompress(codec.to_byte(), &out, text().len() - 1, None).expect_err("too large");
             assert_eq!(error.kind(), ErrorKind::Corruption, "{codec:?}: {error}");
         }
         let claims_4_gib = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0];
         for codec in CODECS {
-            assert!(decompress(codec.to_byte(), &claims_4_gib, 64 << 20).is_err(), "{codec:?}");
+            assert!(decompress(codec.to_byte(), &claims_4_gib, 64 << 20, None).is_err(), "{codec:?}");
         }
     }
 
@@ -323,12 +429,12 @@ mod tests {
             let mut out = Vec::new();
             compress(codec, &text(), &mut out).expect("compresses");
             for cut in (0..out.len()).step_by(13) {
-                assert!(decompress(codec.to_byte(), &out[..cut], 1 << 20).is_err(), "{codec:?} cut at {cut}");
+                assert!(decompress(codec.to_byte(), &out[..cut], 1 << 20, None).is_err(), "{codec:?} cut at {cut}");
             }
             for position in 0..out.len() {
                 let mut damaged = out.clone();
                 damaged[position] ^= 0x55;
-                if let Ok(bytes) = decompress(codec.to_byte(), &damaged, 1 << 20) {
+                if let Ok(bytes) = decompress(codec.to_byte(), &damaged, 1 << 20, None) {
                     assert!(bytes.len() <= 1 << 20);
                 }
             }

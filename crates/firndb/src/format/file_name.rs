@@ -1,8 +1,11 @@
 //! Names of the files of a database directory. Names are parsed to numbers and made from numbers, never joined as read.
 //!
+//! A name with a number that no database gives is no name of ours: the file is left alone, like any other that is foreign.
+//!
 //! Source: RocksDB `file/filename.h`. The numeric part has at least six digits when written, any run when read.
 
 use super::key::FileNumber;
+use super::limits::FILE_NUMBER_MAX;
 
 /// What a file of the directory is, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +43,11 @@ pub(crate) fn old_table(number: FileNumber) -> String {
 
 pub(crate) fn manifest(number: FileNumber) -> String {
     format!("MANIFEST-{number}")
+}
+
+/// What CURRENT says while the MANIFEST `number` is in use.
+pub(crate) fn current(number: FileNumber) -> String {
+    format!("{}\n", manifest(number))
 }
 
 pub(crate) fn options(number: FileNumber) -> String {
@@ -93,7 +101,7 @@ fn number(digits: &str) -> Option<FileNumber> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().map(FileNumber)
+    digits.parse().ok().filter(|number| *number <= FILE_NUMBER_MAX).map(FileNumber)
 }
 
 #[cfg(test)]
@@ -126,6 +134,10 @@ mod tests {
             "../1.sst",
             "+1.sst",
             "99999999999999999999.sst",
+            "18446744073709551615.sst",
+            "18446744073709551615.log",
+            "MANIFEST-9223372036854775807",
+            "OPTIONS-4611686018427387904",
         ] {
             assert_eq!(parse(name), None, "{name}");
         }

@@ -144,6 +144,17 @@ pub(crate) fn trailer(internal: &[u8]) -> u64 {
     }
 }
 
+/// True for the bound of a file that a range tombstone set: the user key itself is not in the file.
+#[inline]
+pub(crate) fn is_exclusive_end(bound: &[u8]) -> bool {
+    trailer(bound) == pack_trailer(SequenceNumber::MAX, ValueKind::RangeDeletion as u8)
+}
+
+/// The bound of a file that ends where a range tombstone does.
+pub(crate) fn exclusive_end(end: &[u8]) -> Vec<u8> {
+    internal_key(end, SequenceNumber::MAX, ValueKind::RangeDeletion as u8)
+}
+
 /// Appends the internal key of `(user_key, sequence, kind)` to `out`.
 #[inline]
 pub(crate) fn append_internal_key(out: &mut Vec<u8>, user_key: &[u8], sequence: SequenceNumber, kind: u8) {

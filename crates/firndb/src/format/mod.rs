@@ -8,5 +8,10 @@ pub(crate) mod comparator;
 pub(crate) mod compression;
 pub(crate) mod file_name;
 pub(crate) mod key;
+pub(crate) mod limits;
+#[cfg(feature = "lz4")]
+mod lz4hc;
+pub(crate) mod merge;
+pub(crate) mod prefix;
 pub(crate) mod sequence_ranges;
 pub(crate) mod xxph3;

@@ -8,11 +8,14 @@
 //! a rename within a directory replaces the target atomically.
 
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 
+pub(crate) mod guarded;
+mod lock;
 pub(crate) mod memory;
 pub(crate) mod paced;
 pub(crate) mod posix;
@@ -78,6 +81,11 @@ pub trait WritableFile: Send + Sync + Debug {
 /// A held lock; dropping it lets go.
 pub trait FileLock: Send + Sync + Debug {}
 
+/// Something that takes up one descriptor; dropping it gives the descriptor back.
+pub trait HeldDescriptor: Send + Sync + Debug {}
+
+impl HeldDescriptor for std::fs::File {}
+
 /// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
@@ -116,13 +124,38 @@ pub trait Fs: Send + Sync + Debug + 'static {
     /// Bytes that can still be written to the device of `path`.
     fn free_space(&self, path: &Path) -> Result<u64>;
 
-    /// Reads a whole small file. `Corruption` if it is longer than `limit` bytes.
+    /// The path of a directory that means the same wherever the process goes: absolute, without links where there are any.
+    /// The directory need not exist. Unless overridden: the path from the working directory of this moment.
+    fn canonical(&self, path: &Path) -> Result<PathBuf> {
+        std::path::absolute(path).map_err(|e| Error::from_io("resolve", path, &e))
+    }
+
+    /// What tells the directory that is at `path` now from one that comes to be there later: device and number of a file
+    /// system that has such. Unless overridden: `None`, nothing tells them apart.
+    fn identity(&self, path: &Path) -> Result<Option<(u64, u64)>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    /// How many files may be open at once, all of the process together; `None` if there is no bound. Unless overridden: what
+    /// the operating system says.
+    fn open_files_max(&self) -> Option<u64> {
+        PosixFs::new().open_files_max()
+    }
+
+    /// Takes up a descriptor, to be given back when one is needed for something else; `None` if none can be had, or if files
+    /// take none.
+    fn hold_descriptor(&self) -> Option<Box<dyn HeldDescriptor>> {
+        None
+    }
+
+    /// Reads a whole small file. `Limit` if it is longer than `limit` bytes.
     fn read_whole(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
         let file = self.open_random(path)?;
         let size = file.size()?;
         if size > limit {
-            let detail = format!("it has {size} bytes; at most {limit} are expected");
-            return Err(Error::corrupt(CorruptionKind::BadLength, detail).in_file(path, None));
+            let what = format!("{} has {size} bytes; at most {limit} are read", path.display());
+            return Err(Error::new(ErrorKind::Limit, what));
         }
         let mut bytes = vec![0; size as usize];
         let filled = file.read_at(0, &mut bytes)?;
@@ -142,6 +175,27 @@ pub trait Fs: Send + Sync + Debug + 'static {
         }
         self.sync_dir(parent_of(path))
     }
+}
+
+/// An error of kind `ForkedProcess` in another process than the one that opened what is to be used.
+#[inline]
+pub(crate) fn check_process(opener: &Process) -> Result<()> {
+    match opener.is_current() {
+        true => Ok(()),
+        false => Err(forked(opener)),
+    }
+}
+
+/// True if the process, or the machine, has as many files open as it may.
+pub(crate) fn is_out_of_descriptors(error: &Error) -> bool {
+    error.io().is_some_and(|io| matches!(io.os_error, Some(libc::EMFILE | libc::ENFILE)))
+}
+
+#[cold]
+fn forked(opener: &Process) -> Error {
+    let here = Process::current().id();
+    let message = format!("opened by process {}; this is process {here}, which was forked from it", opener.id());
+    Error::new(ErrorKind::ForkedProcess, message)
 }
 
 /// The directory that a file or directory is in.

@@ -9,27 +9,28 @@
 //! 1. A file whose append or sync failed is never written to again: what is on disk is unknown, and a second sync
 //!    would report success for pages that the kernel has already thrown away.
 //! 2. A directory that is made is synced into its parent before anyone puts a file into it.
-//! 3. The lock excludes other processes (RocksDB's too) and other handles of this one.
+//! 3. A file that is being written belongs to the process that made it: one forked from it neither appends nor cuts it.
 //!
 //! Threads: everything here may be called from any thread; appends to one file are serialised by the caller.
 //!
 //! Source: RocksDB `env/io_posix.cc`, `env/fs_posix.cc` for what is locked and preallocated; LWN "PostgreSQL's fsync
 //! surprise" for rule 1.
-#![expect(
-    unsafe_code,
-    reason = "record locks of open file descriptions and hints to write back have no safe interface"
+#![cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    expect(unsafe_code, reason = "hints to write back have no safe interface")
 )]
 
-use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-// A static lock has to be made in a constant, which the model checker's cannot: hence std's own here.
-use std::sync::{Mutex, MutexGuard};
+use std::path::{Component, Path, PathBuf};
 
-use super::{CreateMode, DirEntry, FileLock, Fs, RandomAccessFile, ReadRequest, WritableFile, parent_of};
+use super::{
+    CreateMode, DirEntry, FileLock, Fs, HeldDescriptor, RandomAccessFile, ReadRequest, WritableFile, check_process,
+    lock, parent_of,
+};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::Process;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -72,7 +73,7 @@ impl Fs for PosixFs {
             .custom_flags(OPEN_FLAGS | libc::O_NONBLOCK)
             .open(path)
             .and_then(regular)
-            .map_err(|e| Error::from_io("open", path, &e))?;
+            .map_err(|e| refused("open", path, &e))?;
         Ok(Arc::new(PosixReader { file, path: path.to_owned() }))
     }
 
@@ -87,9 +88,10 @@ impl Fs for PosixFs {
             .open(path)
             .and_then(regular)
             .and_then(|file| adopt_mode(file, path))
-            .map_err(|e| Error::from_io("create", path, &e))?;
+            .map_err(|e| refused("create", path, &e))?;
         Ok(Arc::new(PosixWriter {
             file,
+            owner: Process::current(),
             path: path.to_owned(),
             size: AtomicU64::new(0),
             allocated: AtomicU64::new(0),
@@ -98,7 +100,11 @@ impl Fs for PosixFs {
     }
 
     fn file_size(&self, path: &Path) -> Result<u64> {
-        std::fs::symlink_metadata(path).map(|m| m.len()).map_err(|e| Error::from_io("stat", path, &e))
+        let found = std::fs::symlink_metadata(path).map_err(|e| Error::from_io("stat", path, &e))?;
+        match found.is_symlink() {
+            true => Err(refused("stat", path, &io::Error::from_raw_os_error(libc::ELOOP))),
+            false => Ok(found.len()),
+        }
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {
@@ -176,36 +182,55 @@ impl Fs for PosixFs {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn FileLock>> {
-        let failed = |e: io::Error| Error::from_io("lock", path, &e);
-        let key = std::fs::canonicalize(parent_of(path)).map_err(failed)?.join(path.file_name().unwrap_or_default());
-        // Claimed before the file is opened: where locks belong to the process, closing a second descriptor of a
-        // locked file would let go of the first one's lock.
-        if !locked_paths().insert(key.clone()) {
-            return Err(locked(path, "by another handle in this process"));
-        }
-        let claim = Claim { key };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .custom_flags(OPEN_FLAGS | libc::O_NONBLOCK)
-            .mode(PRIVATE_FILE)
-            .open(path)
-            .and_then(regular)
-            .and_then(|file| adopt_mode(file, path))
-            .map_err(failed)?;
-        match lock_whole_file(&file, Claimed::Locked) {
-            Ok(()) => Ok(Box::new(PosixLock { file, owner: process_id(), _claim: claim })),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-                let holder = match lock_holder(&file) {
-                    Some(process) => format!("by process {process}"),
-                    None => "by another process".to_owned(),
-                };
-                Err(locked(path, &holder))
+        lock::take(path, || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .custom_flags(OPEN_FLAGS | libc::O_NONBLOCK)
+                .mode(PRIVATE_FILE)
+                .open(path)
+                .and_then(regular)
+                .and_then(|file| adopt_mode(file, path))
+                .map_err(|e| refused("lock", path, &e))
+        })
+    }
+
+    /// The path without links, from the root. What does not exist yet is kept as it was said.
+    fn canonical(&self, path: &Path) -> Result<PathBuf> {
+        let failed = |e: io::Error| Error::from_io("resolve", path, &e);
+        let absolute = std::path::absolute(path).map_err(failed)?;
+        let mut missing = Vec::new();
+        let mut known = absolute.as_path();
+        loop {
+            match std::fs::canonicalize(known) {
+                Ok(found) => return Ok(missing.iter().rev().fold(found, |path, part| next(path, part))),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    if std::fs::symlink_metadata(known).is_ok_and(|found| found.is_symlink()) {
+                        let what = format!("{} is a symbolic link to nothing", known.display());
+                        return Err(failed(e).because(ErrorKind::InvalidArgument, what));
+                    }
+                    missing.extend(known.components().next_back());
+                    known = known.parent().ok_or_else(|| failed(e))?;
+                }
+                Err(e) => return Err(failed(e)),
             }
-            Err(e) => Err(failed(e)),
         }
+    }
+
+    fn identity(&self, path: &Path) -> Result<Option<(u64, u64)>> {
+        let found = std::fs::metadata(path).map_err(|e| Error::from_io("stat", path, &e))?;
+        Ok(Some((found.dev(), found.ino())))
+    }
+
+    fn open_files_max(&self) -> Option<u64> {
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    }
+
+    fn hold_descriptor(&self) -> Option<Box<dyn HeldDescriptor>> {
+        let held = OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open("/dev/null");
+        held.ok().map(|file| Box::new(file) as Box<dyn HeldDescriptor>)
     }
 
     fn free_space(&self, path: &Path) -> Result<u64> {
@@ -214,10 +239,37 @@ impl Fs for PosixFs {
     }
 }
 
+/// A path and the next part of it, which does not exist: nothing there can be a link.
+fn next(mut path: PathBuf, part: &Component<'_>) -> PathBuf {
+    if *part == Component::ParentDir {
+        path.pop();
+    } else {
+        path.push(part);
+    }
+    path
+}
+
 fn regular(file: File) -> io::Result<File> {
-    match file.metadata()?.is_file() {
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    match kind.is_file() {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+/// A file could not be opened; says so where it is a link.
+fn refused(operation: &'static str, path: &Path, error: &io::Error) -> Error {
+    let refusal = Error::from_io(operation, path, error);
+    let is_link = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    match error.raw_os_error() {
+        Some(libc::ELOOP) if is_link => {
+            let what = format!("{} is a symbolic link, and is not followed: put the file itself there", path.display());
+            refusal.because(ErrorKind::NotSupported, what)
+        }
+        _ => refusal,
     }
 }
 
@@ -283,6 +335,7 @@ impl RandomAccessFile for PosixReader {
 #[derive(Debug)]
 struct PosixWriter {
     file: File,
+    owner: Process,
     path: PathBuf,
     size: AtomicU64,
     allocated: AtomicU64,
@@ -291,6 +344,7 @@ struct PosixWriter {
 
 impl PosixWriter {
     fn check(&self, operation: &'static str) -> Result<()> {
+        check_process(&self.owner)?;
         // Relaxed: the caller of the failed operation tells others by its own means; this is the second fence.
         if self.failed.load(Ordering::Relaxed) {
             let error = io::Error::other("an earlier append or sync of this file failed");
@@ -334,7 +388,7 @@ impl WritableFile for PosixWriter {
 
     fn allocate(&self, len: u64) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
+        if self.owner.is_current() {
             let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
             if len > 0 && rustix::fs::fallocate(&self.file, flags, self.size(), len).is_ok() {
                 // Relaxed: read only by `drop`, which is alone.
@@ -364,119 +418,15 @@ impl WritableFile for PosixWriter {
 impl Drop for PosixWriter {
     fn drop(&mut self) {
         // Blocks reserved beyond the end would stay with the file for ever. Setting the length to what it is frees them.
+        // A forked child's copy of the length is of the moment of the fork, and the file may have grown since.
         let size = self.size();
-        if self.allocated.load(Ordering::Relaxed) > size && !self.failed.load(Ordering::Relaxed) {
+        if self.owner.is_current()
+            && self.allocated.load(Ordering::Relaxed) > size
+            && !self.failed.load(Ordering::Relaxed)
+        {
             let _ = self.file.set_len(size);
         }
     }
-}
-
-/// The paths locked by this process: record locks do not exclude a second handle of the same process everywhere.
-static LOCKED_PATHS: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
-
-struct LockedPaths(MutexGuard<'static, Option<HashSet<PathBuf>>>);
-
-impl LockedPaths {
-    fn insert(&mut self, path: PathBuf) -> bool {
-        self.0.get_or_insert_default().insert(path)
-    }
-
-    fn remove(&mut self, path: &Path) {
-        self.0.get_or_insert_default().remove(path);
-    }
-}
-
-fn locked_paths() -> LockedPaths {
-    LockedPaths(LOCKED_PATHS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
-}
-
-fn locked(path: &Path, holder: &str) -> Error {
-    let error = io::Error::from_raw_os_error(libc::EAGAIN);
-    Error::from_io("lock", path, &error).because(ErrorKind::Locked, format!("the database is open already, {holder}"))
-}
-
-#[derive(Debug)]
-struct Claim {
-    key: PathBuf,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        locked_paths().remove(&self.key);
-    }
-}
-
-/// Fields are dropped in this order: the file is unlocked and closed before the path is free to claim again.
-#[derive(Debug)]
-struct PosixLock {
-    file: File,
-    owner: i32,
-    _claim: Claim,
-}
-
-impl FileLock for PosixLock {}
-
-impl Drop for PosixLock {
-    /// Closing is not enough: a child that was forked meanwhile has the same open file until it execs or ends, and would
-    /// keep the lock. And a child that drops what it inherited must not take the lock from its parent.
-    fn drop(&mut self) {
-        if process_id() == self.owner {
-            // A failure leaves it to the closing of the file.
-            let _ = lock_whole_file(&self.file, Claimed::Unlocked);
-        }
-    }
-}
-
-fn process_id() -> i32 {
-    // SAFETY: the call takes nothing, touches no memory of ours, and cannot fail.
-    unsafe { libc::getpid() }
-}
-
-#[derive(Clone, Copy)]
-enum Claimed {
-    Locked,
-    Unlocked,
-}
-
-fn whole_file(claimed: Claimed) -> libc::flock {
-    // SAFETY: `flock` is a plain C struct of integers, for which all zeroes is a valid value.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = match claimed {
-        Claimed::Locked => libc::F_WRLCK as _,
-        Claimed::Unlocked => libc::F_UNLCK as _,
-    };
-    lock.l_whence = libc::SEEK_SET as _;
-    lock
-}
-
-fn lock_whole_file(file: &File, claimed: Claimed) -> io::Result<()> {
-    // Open-file-description locks exclude RocksDB's F_SETLK, and survive the closing of other descriptors.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    match set_lock(file, libc::F_OFD_SETLK, claimed) {
-        // A file system (or kernel) that does not know them.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
-        done => return done,
-    }
-    set_lock(file, libc::F_SETLK, claimed)
-}
-
-fn set_lock(file: &File, command: i32, claimed: Claimed) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let lock = whole_file(claimed);
-    // SAFETY: the descriptor is open while `file` is borrowed; the commands read a `flock` that outlives the call.
-    match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const lock) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
-}
-
-/// The process that holds a conflicting lock, if it can be named (an open-file-description lock has no process).
-fn lock_holder(file: &File) -> Option<i32> {
-    use std::os::fd::AsRawFd;
-    let mut lock = whole_file(Claimed::Locked);
-    // SAFETY: the descriptor is open while `file` is borrowed; the command writes to a `flock` that outlives the call.
-    let answer = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock) };
-    (answer == 0 && lock.l_pid > 0).then_some(lock.l_pid)
 }
 
 #[cfg(test)]
@@ -543,46 +493,6 @@ mod tests {
         assert_eq!((requests[0].filled, requests[1].filled), (5, 5));
         assert_eq!((&one, &two[..5]), (b"hello", &b"world"[..]));
         assert!(fs.free_space(&path).expect("statvfs") > 0);
-    }
-
-    #[test]
-    fn the_lock_excludes_other_handles_and_other_processes() {
-        let (fs, scratch) = (PosixFs::new(), scratch());
-        let path = scratch.path().join("LOCK");
-        let held = fs.lock(&path).expect("lock");
-        let error = fs.lock(&path).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
-        // Another open file description is what another process would have.
-        let other = OpenOptions::new().read(true).write(true).open(&path).expect("open");
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            set_lock(&other, libc::F_SETLK, Claimed::Locked).expect_err("RocksDB's lock is excluded");
-            drop(other);
-            let other = OpenOptions::new().read(true).write(true).open(&path).expect("open");
-            set_lock(&other, libc::F_OFD_SETLK, Claimed::Locked)
-                .expect_err("closing a second descriptor did not unlock");
-        }
-        drop(held);
-        fs.lock(&path).expect("lock again");
-    }
-
-    /// A thread that starts a program while another closes a database: the child had the open file, and with it the lock,
-    /// until its exec, and reopening said that another process had the database.
-    #[test]
-    fn a_lock_that_was_let_go_is_free_though_a_forked_child_has_the_file_open() {
-        let (fs, scratch) = (PosixFs::new(), scratch());
-        let path = scratch.path().join("LOCK");
-        let file = File::options().read(true).write(true).create_new(true).open(&path).expect("create");
-        lock_whole_file(&file, Claimed::Locked).expect("lock");
-        // A second descriptor of the same open file is what a fork makes.
-        let inherited = file.try_clone().expect("duplicate");
-        let claim = |key: &str| Claim { key: scratch.path().join(key) };
-        drop(PosixLock { file, owner: process_id() + 1, _claim: claim("not the owner") });
-        assert_eq!(fs.lock(&path).expect_err("a child's drop lets nothing go").kind(), ErrorKind::Locked);
-        let file = inherited.try_clone().expect("duplicate");
-        drop(PosixLock { file, owner: process_id(), _claim: claim("the owner") });
-        fs.lock(&path).expect("free, while the other descriptor is open");
-        drop(inherited);
     }
 
     #[test]

@@ -11,16 +11,30 @@
 //! 4. A single deletion and the one value below it in its stripe go together; other shapes keep the tombstone. One that
 //!    is hidden by a value stays, since it may still have to meet its own value deeper down.
 //!
+//! 5. A range tombstone hides what a tombstone of each of its keys would hide: what it covers, is older, and is in its stripe.
+//!    Which range tombstones are kept is asked of [`RangeTombstones::surviving`]; until those that cover a value are gone, its
+//!    number does not become 0, since it would be older than them then.
+//!
+//! 6. Operands hide nothing. What becomes of them is said in `compaction_iter/merge.rs`.
+//!
 //! Source: RocksDB `db/compaction/compaction_iterator.cc`, wiki "Single Delete".
 
+mod merge;
+
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use crate::clock::CancelToken;
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{ParsedKey, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, pack_trailer};
+use crate::format::merge::MergeRule;
+use crate::sync::Arc;
 
 use super::InternalIterator;
+use super::lineage::{Lineage, Rewrite};
+use super::meaning::ToJob;
+use super::range_tombstones::RangeTombstones;
 
 /// Entries read, and why some were dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +56,8 @@ enum Output {
     Rewritten,
     /// The tombstone in `key`; the input has moved on already.
     Held,
+    /// The first entry of the queue; the input has moved on already.
+    Queued,
 }
 
 /// See the module's text. `B` says whether nothing outside of the job, and below it, can hold a user key; it is asked with
@@ -55,13 +71,26 @@ pub(crate) struct CompactionIter<I, B> {
     /// The user key of the last entry.
     user_key: Vec<u8>,
     has_user_key: bool,
+    /// An entry of the user key was an output; and the output before the current one was of the same key.
+    has_output: bool,
+    is_older_version: bool,
+    /// The output is an operand that stays as it is, whatever snapshots there are.
+    is_unmerged: bool,
     /// The stripe in which older entries of the key are hidden, and whether a tombstone hides them.
     hidden_stripe: Option<usize>,
     is_hidden_by_tombstone: bool,
     output: Output,
     key: Vec<u8>,
     counts: CompactionCounts,
+    /// The smallest and the largest number read.
+    smallest: SequenceNumber,
+    largest: SequenceNumber,
+    has_zeroed: bool,
     cancel: CancelToken,
+    range_tombstones: Option<Arc<RangeTombstones>>,
+    merge: Option<Arc<MergeRule>>,
+    /// What became of operands: internal keys and values.
+    queue: VecDeque<(Vec<u8>, Vec<u8>)>,
 }
 
 impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
@@ -81,13 +110,38 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             is_bottom,
             user_key: Vec::new(),
             has_user_key: false,
+            has_output: false,
+            is_older_version: false,
+            is_unmerged: false,
             hidden_stripe: None,
             is_hidden_by_tombstone: false,
             output: Output::None,
             key: Vec::new(),
             counts: CompactionCounts::default(),
+            smallest: SequenceNumber::MAX,
+            largest: SequenceNumber::ZERO,
+            has_zeroed: false,
             cancel: CancelToken::default(),
+            range_tombstones: None,
+            merge: None,
+            queue: VecDeque::new(),
         }
+    }
+
+    /// Merges operands by this rule; without one, or by one that nobody gave, they stay as they are.
+    pub(crate) fn merged_by(mut self, rule: Option<&Arc<MergeRule>>) -> Self {
+        self.merge = rule.filter(|rule| !matches!(***rule, MergeRule::Unknown(_))).cloned();
+        self
+    }
+
+    /// Takes part in the work: the range tombstones of all inputs.
+    pub(crate) fn covered_by(mut self, tombstones: &Arc<RangeTombstones>) -> Self {
+        if let Some((smallest, largest)) = tombstones.numbers() {
+            self.smallest = self.smallest.min(smallest);
+            self.largest = self.largest.max(largest);
+            self.range_tombstones = Some(Arc::clone(tombstones));
+        }
+        self
     }
 
     /// Ends with an error once `cancel` calls the job off: asked with every entry that is read, since a job may drop
@@ -109,8 +163,16 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
 
     #[inline]
     pub(crate) fn next(&mut self) -> Result<()> {
-        if self.output != Output::Held {
-            self.input.next()?;
+        match self.output {
+            Output::Held => {}
+            Output::Queued => {
+                self.queue.pop_front();
+                if !self.queue.is_empty() {
+                    self.is_older_version = false;
+                    return Ok(());
+                }
+            }
+            _ => self.input.next()?,
         }
         self.output = Output::None;
         self.find_output()
@@ -120,6 +182,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     pub(crate) fn key(&self) -> &[u8] {
         match self.output {
             Output::Input => self.input.key(),
+            Output::Queued => self.queue.front().map_or(&[], |(key, _)| key),
             _ => &self.key,
         }
     }
@@ -128,12 +191,40 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     pub(crate) fn value(&self) -> &[u8] {
         match self.output {
             Output::Held | Output::None => &[],
+            Output::Queued => self.queue.front().map_or(&[], |(_, value)| value),
             _ => self.input.value(),
         }
     }
 
+    /// True if a newer entry of the same key was kept, too.
+    #[inline]
+    pub(crate) fn is_older_version(&self) -> bool {
+        self.is_older_version
+    }
+
     pub(crate) fn counts(&self) -> CompactionCounts {
         self.counts
+    }
+
+    /// How what was kept relates to what was read; at the end.
+    pub(crate) fn lineage(&self) -> Lineage {
+        if self.keeps_everything || (self.counts.read == 0 && self.range_tombstones.is_none()) {
+            return Lineage::Unchanged;
+        }
+        Lineage::Rewritten(Rewrite {
+            stripes: self.snapshots.clone(),
+            smallest: self.smallest,
+            largest: self.largest,
+            has_zeroed: self.has_zeroed,
+        })
+    }
+
+    #[inline]
+    fn note_read(&mut self, sequence: SequenceNumber) -> Result<()> {
+        self.counts.read += 1;
+        self.smallest = self.smallest.min(sequence);
+        self.largest = self.largest.max(sequence);
+        self.cancel.check()
     }
 
     /// The stripe of a sequence number; `None` above the newest frozen one.
@@ -146,45 +237,58 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     /// Goes on from the input's current entry to the first that is kept.
     #[inline]
     fn find_output(&mut self) -> Result<()> {
+        self.skip_to_output()?;
+        // Of no meaning at the end.
+        self.is_older_version = self.has_output;
+        // What lies below operands that nobody merges is not hidden by them, and no job to come will make it less.
+        self.has_output = !self.is_unmerged;
+        self.is_unmerged = false;
+        Ok(())
+    }
+
+    #[inline]
+    fn skip_to_output(&mut self) -> Result<()> {
         while self.input.valid() {
             let parsed = ParsedKey::parse(self.input.key())?;
-            let (sequence, kind) = (parsed.sequence, parsed.kind);
-            self.counts.read += 1;
-            self.cancel.check()?;
+            let (sequence, meaning) = (parsed.sequence, ToJob::of(parsed.kind));
             if !self.has_user_key || self.order.compare(&self.user_key, parsed.user_key) != Ordering::Equal {
                 self.user_key.clear();
                 self.user_key.extend_from_slice(parsed.user_key);
                 self.has_user_key = true;
+                self.has_output = false;
                 self.hidden_stripe = None;
                 self.is_hidden_by_tombstone = false;
             }
+            self.note_read(sequence)?;
             let stripe = self.stripe(sequence);
             let is_hidden = stripe.is_some() && stripe == self.hidden_stripe && !self.keeps_everything;
-            match kind {
-                ValueKind::Value | ValueKind::Deletion if is_hidden => self.counts.hidden += 1,
-                ValueKind::SingleDeletion if is_hidden && self.is_hidden_by_tombstone => self.counts.hidden += 1,
-                ValueKind::SingleDeletion => {
+            match meaning {
+                _ if self.range_tombstones.is_some() && self.is_covered(sequence, stripe) => self.counts.hidden += 1,
+                ToJob::Value | ToJob::Tombstone | ToJob::Operand if is_hidden => self.counts.hidden += 1,
+                ToJob::SingleTombstone if is_hidden && self.is_hidden_by_tombstone => self.counts.hidden += 1,
+                ToJob::SingleTombstone => {
                     if self.single_deletion(sequence, stripe)? {
                         return Ok(());
                     }
                     // The input stands on the next entry already.
                     continue;
                 }
-                ValueKind::Value => {
+                ToJob::Value => {
                     self.hidden_stripe = stripe;
                     self.is_hidden_by_tombstone = false;
-                    if stripe == Some(0) && sequence.0 != 0 && self.may_forget() {
+                    if stripe == Some(0) && sequence.0 != 0 && self.may_forget() && self.is_in_no_range() {
                         self.key.clear();
                         self.key.extend_from_slice(&self.user_key);
                         let trailer = pack_trailer(SequenceNumber::ZERO, ValueKind::Value as u8);
                         self.key.extend_from_slice(&trailer.to_le_bytes());
                         self.output = Output::Rewritten;
+                        self.has_zeroed = true;
                     } else {
                         self.output = Output::Input;
                     }
                     return Ok(());
                 }
-                ValueKind::Deletion => {
+                ToJob::Tombstone => {
                     self.hidden_stripe = stripe;
                     self.is_hidden_by_tombstone = true;
                     if stripe == Some(0) && self.may_forget() {
@@ -194,11 +298,42 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                         return Ok(());
                     }
                 }
-                other => return Err(other.unsupported()),
+                ToJob::Operand => {
+                    match (stripe, self.merge.clone()) {
+                        (Some(stripe), Some(rule)) if !self.keeps_everything => {
+                            self.merge_operands(&rule, sequence, stripe)?;
+                        }
+                        _ => {
+                            self.output = Output::Input;
+                            self.is_unmerged = self.merge.is_none();
+                        }
+                    }
+                    return Ok(());
+                }
+                ToJob::Unresolved(kind) => return Err(kind.unsupported()),
             }
             self.input.next()?;
         }
         Ok(())
+    }
+
+    /// True if a range tombstone in the entry's stripe covers it.
+    #[cold]
+    fn is_covered(&self, sequence: SequenceNumber, stripe: Option<usize>) -> bool {
+        match (&self.range_tombstones, stripe) {
+            (Some(tombstones), Some(stripe)) if !self.keeps_everything => {
+                tombstones.covering(&self.user_key, self.snapshots[stripe]) > sequence
+            }
+            _ => false,
+        }
+    }
+
+    /// True if no range tombstone covers the current user key, whatever its number.
+    #[inline]
+    fn is_in_no_range(&self) -> bool {
+        let covering =
+            |tombstones: &Arc<RangeTombstones>| tombstones.covering(&self.user_key, SequenceNumber::MAX).0 > 0;
+        !self.range_tombstones.as_ref().is_some_and(covering)
     }
 
     /// True if nothing below can hold the current user key.
@@ -222,19 +357,19 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             if !is_same_key || self.stripe(next.sequence) != stripe {
                 break;
             }
-            match next.kind {
-                ValueKind::Value => is_one_value = followers == 0,
-                ValueKind::Deletion | ValueKind::SingleDeletion => is_one_value = false,
-                other => return Err(other.unsupported()),
-            }
-            // A deletion hides more than the single one does: it takes its place.
-            if next.kind == ValueKind::Deletion {
-                self.counts.hidden += 1;
-                return Ok(false);
+            match ToJob::of(next.kind) {
+                ToJob::Value => is_one_value = followers == 0,
+                ToJob::SingleTombstone | ToJob::Operand => is_one_value = false,
+                // It hides more than the single one does: it takes its place.
+                ToJob::Tombstone => {
+                    self.counts.hidden += 1;
+                    return Ok(false);
+                }
+                ToJob::Unresolved(kind) => return Err(kind.unsupported()),
             }
             followers += 1;
-            self.counts.read += 1;
-            self.cancel.check()?;
+            let sequence = next.sequence;
+            self.note_read(sequence)?;
             self.counts.hidden += 1;
             self.input.next()?;
         }
@@ -259,11 +394,11 @@ mod tests {
 
     use super::*;
     use crate::format::key::{trailer, trailer_sequence, user_key};
-    use crate::iter::testing::VecIter;
+    use crate::iter::testing::{Entry, VecIter, drain, parse_range, show_range};
 
-    type Entry = (u8, u64, ValueKind);
+    type Triple = (u8, u64, ValueKind);
 
-    fn run(entries: &[Entry], snapshots: &[u64], keeps_everything: bool, below: &[Entry]) -> Vec<Entry> {
+    fn run(entries: &[Triple], snapshots: &[u64], keeps_everything: bool, below: &[Triple]) -> Vec<Triple> {
         let order = KeyOrder::Bytewise;
         let mut input: Vec<(Vec<u8>, Vec<u8>)> = entries
             .iter()
@@ -290,7 +425,7 @@ mod tests {
     }
 
     /// What a reader at `snapshot` finds for `key`: true for a value.
-    fn visible(entries: &[Entry], below: &[Entry], key: u8, snapshot: u64) -> bool {
+    fn visible(entries: &[Triple], below: &[Triple], key: u8, snapshot: u64) -> bool {
         entries
             .iter()
             .chain(below)
@@ -299,36 +434,47 @@ mod tests {
             .is_some_and(|(_, _, kind)| *kind == ValueKind::Value)
     }
 
-    use ValueKind::{Deletion, SingleDeletion, Value};
+    use ValueKind::{Deletion, Value};
 
-    /// The counter-example of the design: no snapshot sees the tombstone, and yet it must stay.
-    #[test]
-    fn a_tombstone_above_the_oldest_snapshot_stays_even_at_the_bottom() {
-        let entries = [(b'k', 30, Value), (b'k', 50, Deletion)];
-        assert_eq!(run(&entries, &[40, 60], false, &[]), [(b'k', 50, Deletion), (b'k', 0, Value)]);
-        // Once the snapshot is gone both go.
-        assert_eq!(run(&entries, &[60], false, &[]), []);
+    /// A line of entries; `snapshots 4 9` are the frozen ones, of which the last is the visible number; `below a b` the keys
+    /// that older files may hold; `pending` is a snapshot that is just being made.
+    fn answer(question: &str) -> String {
+        let (mut entries, mut snapshots, mut below, mut is_pending) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let mut ranges = Vec::new();
+        for line in question.lines() {
+            let words = |rest: &str| rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            match line.split_once(' ').unwrap_or((line, "")) {
+                ("snapshots", rest) => snapshots = words(rest),
+                ("below", rest) => below = words(rest),
+                ("pending", _) => is_pending = true,
+                _ => {
+                    ranges.extend(line.split_whitespace().filter(|word| word.starts_with('[')).map(parse_range));
+                    entries.extend(line.split_whitespace().filter(|word| !word.starts_with('[')).map(Entry::parse));
+                }
+            }
+        }
+        let frozen: Vec<SequenceNumber> =
+            snapshots.iter().map(|number| SequenceNumber(number.parse().expect("a number"))).collect();
+        let is_bottom = |key: &[u8]| !below.iter().any(|held| held.as_bytes() == key);
+        let order = KeyOrder::Bytewise;
+        let ranges = Arc::new(RangeTombstones::new(&order, ranges));
+        let is_bottom_range =
+            |begin: &[u8], end: &[u8]| !below.iter().any(|held| begin <= held.as_bytes() && held.as_bytes() < end);
+        let stripes = if is_pending { &[][..] } else { &frozen };
+        let kept_ranges: Vec<String> = ranges.surviving(stripes, is_bottom_range).iter().map(show_range).collect();
+        let mut iter = CompactionIter::new(VecIter::of(&order, &entries), order, frozen, is_pending, is_bottom)
+            .covered_by(&ranges);
+        let kept = drain(&mut iter);
+        let counts = iter.counts();
+        assert_eq!(counts.read - counts.hidden - counts.obsolete, kept.len() as u64);
+        let shown = [kept_ranges, kept.iter().map(Entry::to_string).collect()].concat();
+        if shown.is_empty() { "nothing".to_owned() } else { shown.join(" ") }
     }
 
     #[test]
-    fn entries_above_the_visible_number_are_never_collapsed() {
-        let entries = [(b'k', 8, Value), (b'k', 9, Value), (b'k', 7, Value)];
-        assert_eq!(run(&entries, &[7], false, &[]), [(b'k', 9, Value), (b'k', 8, Value), (b'k', 0, Value)]);
-    }
-
-    #[test]
-    fn single_deletions_meet_their_value_and_one_above_two_values_stays() {
-        assert_eq!(run(&[(b'k', 1, Value), (b'k', 2, SingleDeletion)], &[9], false, &[(b'k', 0, Value)]), []);
-        // Used against the rules: two values below it stay hidden.
-        let misused = [(b'k', 1, Value), (b'k', 2, Value), (b'k', 3, SingleDeletion)];
-        assert_eq!(run(&misused, &[9], false, &[(b'k', 0, Value)]), [(b'k', 3, SingleDeletion)]);
-        // Hidden by a new value it stays, since its own value is deeper down.
-        let again = [(b'k', 5, SingleDeletion), (b'k', 6, Value)];
-        let below = [(b'k', 4, Value)];
-        assert_eq!(run(&again, &[9], false, &below), [(b'k', 6, Value), (b'k', 5, SingleDeletion)]);
-        // A snapshot between the two keeps both.
-        let split = [(b'k', 1, Value), (b'k', 3, SingleDeletion)];
-        assert_eq!(run(&split, &[2, 9], false, &[]), [(b'k', 3, SingleDeletion), (b'k', 0, Value)]);
+    fn what_is_kept() {
+        let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/src/iter/testdata/kept.txt");
+        firndb_testkit::text::check(testdata, answer);
     }
 
     #[test]
@@ -349,10 +495,10 @@ mod tests {
     #[test]
     fn unknown_kinds_are_refused_by_name() {
         let order = KeyOrder::Bytewise;
-        let merge = (internal_key(b"k", SequenceNumber(1), ValueKind::Merge as u8), Vec::new());
-        let input = VecIter::new(order.clone(), vec![merge]);
+        let blob = (internal_key(b"k", SequenceNumber(1), ValueKind::BlobIndex as u8), Vec::new());
+        let input = VecIter::new(order.clone(), vec![blob]);
         let mut iter = CompactionIter::new(input, order, vec![SequenceNumber(9)], false, |_: &[u8]| true);
-        assert!(iter.seek_to_first().expect_err("refused").to_string().contains("merge operand"));
+        assert!(iter.seek_to_first().expect_err("refused").to_string().contains("blob reference"));
     }
 
     proptest! {
@@ -366,8 +512,8 @@ mod tests {
             keeps_everything in prop::bool::weighted(0.1),
         ) {
             let kind = |is_value: bool| if is_value { Value } else { Deletion };
-            let entries: Vec<Entry> = raw.into_iter().map(|((k, s), v)| (k, s, kind(v))).collect();
-            let below: Vec<Entry> = below.into_iter().map(|((k, s), v)| (k, s, kind(v))).collect();
+            let entries: Vec<Triple> = raw.into_iter().map(|((k, s), v)| (k, s, kind(v))).collect();
+            let below: Vec<Triple> = below.into_iter().map(|((k, s), v)| (k, s, kind(v))).collect();
             let snapshots: Vec<u64> = snapshots.into_iter().collect();
             let newest = *snapshots.last().expect("at least one");
             let out = run(&entries, &snapshots, keeps_everything, &below);

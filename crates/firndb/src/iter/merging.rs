@@ -167,6 +167,29 @@ impl<I: InternalIterator> MergingIter<I> {
         Ok(())
     }
 
+    /// In the current direction, moves those children whose entries up to `target` do not count, as `is_hidden` says, to the
+    /// first entry there or behind it; true if the current entry was one of theirs.
+    #[cold]
+    pub(crate) fn jump(&mut self, target: &[u8], is_hidden: impl Fn(usize) -> bool) -> Result<bool> {
+        let Some((_, current)) = self.heap.first().copied() else { return Ok(false) };
+        let direction = self.direction;
+        let is_before = |order: &KeyOrder, key: &[u8]| match direction {
+            Direction::Forward => order.compare_internal(key, target) == Ordering::Less,
+            Direction::Backward => order.compare_internal(key, target) == Ordering::Greater,
+        };
+        self.heap.clear();
+        for (number, child) in self.children.iter_mut().enumerate() {
+            if is_hidden(number) && child.valid() && is_before(&self.order, child.key()) {
+                match direction {
+                    Direction::Forward => child.seek(target)?,
+                    Direction::Backward => child.seek_for_prev(target)?,
+                }
+            }
+        }
+        self.build(direction);
+        Ok(is_hidden(current as usize))
+    }
+
     fn fail<T>(&mut self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             self.heap.clear();

@@ -5,8 +5,15 @@
 
 use crate::error::Result;
 
+pub(crate) mod bounds;
 pub(crate) mod compaction_iter;
+pub(crate) mod lineage;
+pub(crate) mod meaning;
 pub(crate) mod merging;
+pub(crate) mod operands;
+#[cfg(test)]
+mod range_tests;
+pub(crate) mod range_tombstones;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -9,28 +9,32 @@
 mod arena;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod range_deletes;
 mod skiplist;
 
 use std::fmt;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{FileNumber, SEEK_KIND, SequenceNumber, ValueKind, pack_trailer, trailer_sequence};
+use crate::format::limits;
 use crate::iter::InternalIterator;
+use crate::iter::range_tombstones::RangeTombstone;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use range_deletes::RangeDeletes;
+pub(crate) use range_deletes::RangeRuns;
 pub(crate) use skiplist::MemSlice;
 use skiplist::{ListIter, SkipList};
-
-/// Keys and values are at most this long: lengths have 32 bits in memtables and tables.
-pub(crate) const ENTRY_BYTES_MAX: usize = 1 << 30;
 
 /// See the module's text.
 pub(crate) struct MemTable {
     /// Larger for younger memtables of a family.
     pub(crate) id: u64,
     list: Arc<SkipList>,
+    range_deletes: RangeDeletes,
+    /// Range tombstones are not among them.
     entries: AtomicU64,
     largest_seq: AtomicU64,
     /// Some of its writes are in no log.
@@ -73,6 +77,7 @@ impl MemTable {
         Arc::new(MemTable {
             id,
             list: Arc::new(SkipList::new(order, expected_bytes)),
+            range_deletes: RangeDeletes::default(),
             entries: AtomicU64::new(0),
             largest_seq: AtomicU64::new(0),
             has_unlogged: AtomicBool::new(false),
@@ -84,7 +89,7 @@ impl MemTable {
     /// Adds an entry.
     ///
     /// # Errors
-    /// `Limit` for keys and values beyond 1 GiB; `Corruption` if the key has an entry with this sequence number and
+    /// `Limit` for keys and values that are too long; `Corruption` if the key has an entry with this sequence number and
     /// kind already, which only a damaged log can bring about.
     #[inline]
     pub(crate) fn insert(
@@ -94,9 +99,7 @@ impl MemTable {
         user_key: &[u8],
         value: &[u8],
     ) -> Result<()> {
-        if user_key.len() > ENTRY_BYTES_MAX || value.len() > ENTRY_BYTES_MAX {
-            return Err(Error::new(ErrorKind::Limit, "keys and values may have at most 1 GiB"));
-        }
+        limits::check_entry(user_key, value)?;
         if !self.list.insert(user_key, pack_trailer(sequence, kind as u8), value) {
             return Err(Error::corrupt(
                 crate::error::CorruptionKind::Order,
@@ -107,6 +110,35 @@ impl MemTable {
         self.entries.fetch_add(1, Ordering::Relaxed);
         self.largest_seq.fetch_max(sequence.0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Adds a range tombstone for `[begin, end)`; one that holds no key changes nothing that a reader sees.
+    ///
+    /// # Errors
+    /// `Limit` for keys that are too long.
+    #[cold]
+    pub(crate) fn delete_range(&self, sequence: SequenceNumber, begin: &[u8], end: &[u8]) -> Result<()> {
+        limits::check_range(begin, end)?;
+        let tombstone = RangeTombstone { begin: begin.to_vec(), end: end.to_vec(), sequence };
+        self.range_deletes.add(self.list.order(), tombstone);
+        self.largest_seq.fetch_max(sequence.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Its range tombstones; `None` if there are none.
+    #[inline]
+    pub(crate) fn range_tombstones(&self) -> Option<RangeRuns> {
+        self.range_deletes.runs()
+    }
+
+    #[inline]
+    pub(crate) fn has_range_tombstones(&self) -> bool {
+        self.range_deletes.count() > 0
+    }
+
+    /// How many range tombstones there are.
+    pub(crate) fn range_tombstone_count(&self) -> u64 {
+        self.range_deletes.count() as u64
     }
 
     /// The newest entry of `user_key` at or below `snapshot`, borrowed.
@@ -130,7 +162,7 @@ impl MemTable {
 
     /// Bytes of memory.
     pub(crate) fn approximate_bytes(&self) -> usize {
-        self.list.allocated()
+        self.list.allocated() + self.range_deletes.bytes()
     }
 
     pub(crate) fn entry_count(&self) -> u64 {
@@ -138,7 +170,7 @@ impl MemTable {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entry_count() == 0
+        self.entry_count() == 0 && !self.has_range_tombstones()
     }
 
     pub(crate) fn largest_seq(&self) -> SequenceNumber {

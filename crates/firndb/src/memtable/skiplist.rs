@@ -106,6 +106,10 @@ struct Gap {
 }
 
 impl SkipList {
+    pub(super) fn order(&self) -> &KeyOrder {
+        &self.order
+    }
+
     pub(super) fn new(order: KeyOrder, expected_bytes: usize) -> SkipList {
         let null = |_| Link::new(ptr::null_mut());
         SkipList {

@@ -1,4 +1,4 @@
-//! Events for listeners, and the logger. Callbacks run on the engine's threads with no lock held.
+//! Events for listeners, and the logger: called by the outbox, with no lock held.
 
 use std::fmt::Debug;
 
@@ -19,7 +19,7 @@ pub enum LogLevel {
     Error,
 }
 
-/// Where the engine's own messages go. Messages never hold keys or values.
+/// Where the engine's own messages go. Messages never hold keys or values. Called like an [`EventListener`].
 pub trait Logger: Send + Sync + Debug + 'static {
     /// One line, without a newline.
     fn log(&self, level: LogLevel, message: &str);
@@ -87,9 +87,18 @@ pub struct BackgroundErrorEvent {
 
 /// Gets told of what happens in the background. All methods do nothing by default.
 ///
-/// They are called with no lock held that a call to the database would wait for, so that they may read, write, flush and
-/// make families; with one exception: `close` waits for the listeners of its own last flush, and one of those must not wait
-/// for another thread that closes the same database.
+/// They are called with no lock held, in the order of what happened, one at a time, so that they may do with the database
+/// whatever they like: read, write, flush, compact, make and drop families, close it. What happens because of that is told
+/// by a later call. A call that ends something tells of it before it returns, or leaves that to the thread that is telling
+/// something at that moment, which it does not wait for. Mind:
+/// - They run on the engine's threads, or on the thread of a call that ends something: a slow one holds that thread up.
+/// - On the engine's own threads a write that would have to wait in a stall fails with `Busy`, since the work that it waits
+///   for may need that thread; where writers are only slowed down it goes straight on.
+/// - `close` waits for those that are being called, and calls the last ones itself when the database is closed: other calls
+///   fail with `Closed` then. A `close` from within a callback that another `close` waits for returns at once; but a callback
+///   must not wait for *another thread* that closes.
+/// - A panic in one is caught; writes are then refused until the database is opened again, and
+///   [`health`](crate::Db::health) says why.
 #[allow(unused_variables, reason = "default methods name their arguments for documentation")]
 pub trait EventListener: Send + Sync + Debug + 'static {
     /// A flush ended well.

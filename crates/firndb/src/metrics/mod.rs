@@ -5,6 +5,7 @@
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) mod events;
+pub(crate) mod outbox;
 pub use events::{
     BackgroundErrorEvent, CompactionEvent, EventListener, FlushEvent, LogLevel, Logger, StallEvent, TableFileEvent,
 };
@@ -35,6 +36,8 @@ tickers! {
     BlockCacheEvict = "firndb.block.cache.evict", "Blocks put out of the block cache to make room.";
     BlockChecksumMismatchCount = "rocksdb.block.checksum.mismatch.count", "Blocks whose checksum was wrong when read.";
     BloomFilterUseful = "rocksdb.bloom.filter.useful", "Table reads that a filter saved.";
+    BloomFilterPrefixChecked = "rocksdb.bloom.filter.prefix.checked", "Bounded scans of tables with a filter of prefixes.";
+    BloomFilterPrefixUseful = "rocksdb.bloom.filter.prefix.useful", "Scans of tables that a filter of prefixes saved.";
     BloomFilterFullPositive = "rocksdb.bloom.filter.full.positive", "Table reads that a filter let through.";
     MemtableHit = "rocksdb.memtable.hit", "Gets answered by a memtable.";
     MemtableMiss = "rocksdb.memtable.miss", "Gets that had to look into tables.";

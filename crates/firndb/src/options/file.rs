@@ -10,8 +10,19 @@
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::fs::Fs;
 
-use super::{CompactionStyle, FamilyOptions};
-use crate::version::edit::LEVELS_MAX;
+use super::keys::{DATABASE, FAMILY, Place, Unfit};
+use super::{FamilyOptions, Options, nested};
+
+const DATABASE_TITLE: &str = "DBOptions";
+const DEFAULT_FAMILY: &str = "default";
+const BLOCK_BASED: &str = "BlockBasedTable";
+/// Not the directory's, but of each opening: what the file says of it is carried on as it is.
+const OF_ONE_OPENING: &str = "disable_auto_compactions";
+const ARENA_BLOCK_SIZE: &str = "arena_block_size";
+/// What RocksDB takes for "as follows from the others".
+const DERIVED: &str = "0";
+/// RocksDB has it in each family; here it is of the whole database.
+const CACHE_INDEXES: &str = "cache_index_and_filter_blocks";
 
 /// The largest OPTIONS file that is read.
 pub(crate) const MAX_OPTIONS_FILE_BYTES: u64 = 16 << 20;
@@ -26,6 +37,14 @@ pub(crate) struct Section {
 impl Section {
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.entries.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Gives a key a value, where it stands or at the end.
+    fn set(&mut self, key: &str, value: String) {
+        match self.entries.iter_mut().rev().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = value,
+            None => self.entries.push((key.to_owned(), value)),
+        }
     }
 }
 
@@ -84,34 +103,82 @@ impl OptionsFile {
         self.section(&family_title(name))
     }
 
-    /// Adds the sections of a family that has none.
-    pub(crate) fn add_family(&mut self, name: &str, options: &FamilyOptions) {
-        if self.family(name).is_some() {
-            return;
+    /// Says what the options of a family are; makes the sections if there are none. What stands there and means the same
+    /// stays as it is.
+    pub(crate) fn say_family(&mut self, name: &str, options: &FamilyOptions, database: &Options) {
+        // What cannot be read is replaced.
+        let stored = self.family_options(name).ok().flatten();
+        let has_table = self.make_sections(name, options.key_order.name());
+        for key in FAMILY.iter().filter(|key| has_table || key.place == Place::Family) {
+            let value = (key.show)(options);
+            let is_said =
+                stored.as_ref().is_some_and(|stored| (key.show)(stored) == value || key.name == OF_ONE_OPENING);
+            self.say(name, key.place, key.name, value, is_said);
         }
-        let mut family = vec![("comparator".to_owned(), options.key_order.name().to_owned())];
-        let defaults = FamilyOptions::default();
-        let mut add = |key: &str, value: u64, default: u64| {
-            if value != default {
-                family.push((key.to_owned(), value.to_string()));
+        if stored.is_some_and(|stored| stored.write_buffer_size != options.write_buffer_size) {
+            // RocksDB derived it from the old size. One block larger than the whole buffer is more than it can bear.
+            let title = family_title(name);
+            let section = self.sections.iter_mut().find(|section| section.title == title);
+            if let Some(section) = section.filter(|section| section.get(ARENA_BLOCK_SIZE).is_some()) {
+                section.set(ARENA_BLOCK_SIZE, DERIVED.to_owned());
+            }
+        }
+        if has_table {
+            let value = database.cache_index_and_filter_blocks.unwrap_or(false).to_string();
+            self.say(name, Place::Table, CACHE_INDEXES, value, false);
+        }
+    }
+
+    /// Puts a value into a section of a family, unless there is one and it means the same.
+    fn say(&mut self, name: &str, place: Place, key: &str, value: String, is_said: bool) {
+        let title = if place == Place::Table { table_title(name) } else { family_title(name) };
+        let Some(section) = self.sections.iter_mut().find(|section| section.title == title) else { return };
+        match section.get(key) {
+            Some(_) if is_said => {}
+            Some(old) if value.starts_with('{') => section.set(key, nested::carried_on(old, &value)),
+            _ => section.set(key, value),
+        }
+    }
+
+    /// Makes the sections of a family that has none; false if its tables are of a kind that has no section here.
+    fn make_sections(&mut self, name: &str, comparator: &str) -> bool {
+        let title = family_title(name);
+        let at = match self.sections.iter().position(|section| section.title == title) {
+            Some(at) => at,
+            None => {
+                // The default family must come before every other one.
+                let first = self.sections.iter().position(|s| s.title.starts_with("CFOptions"));
+                let at = first.filter(|_| name == DEFAULT_FAMILY).unwrap_or(self.sections.len());
+                let entries = vec![("comparator".to_owned(), escape(comparator))];
+                self.sections.insert(at, Section { title, entries });
+                at
             }
         };
-        add("write_buffer_size", options.write_buffer_size, defaults.write_buffer_size);
-        add("num_levels", u64::from(options.num_levels), u64::from(defaults.num_levels));
-        add("target_file_size_base", options.target_file_size_base, defaults.target_file_size_base);
-        add("max_bytes_for_level_base", options.max_bytes_for_level_base, defaults.max_bytes_for_level_base);
-        let mut table = Vec::new();
-        if let Some(bits) = options.bloom_bits_per_key {
-            table.push(("filter_policy".to_owned(), format!("bloomfilter:{bits}:false")));
+        let kind = self.sections[at].get("table_factory").unwrap_or(BLOCK_BASED);
+        if kind != BLOCK_BASED {
+            return false;
         }
-        let family = Section { title: family_title(name), entries: family };
-        let table = Section { title: table_title(name), entries: table };
-        if name == "default" {
-            // The default family must come before every other one.
-            let at = self.sections.iter().position(|s| s.title.starts_with("CFOptions")).unwrap_or(self.sections.len());
-            self.sections.splice(at..at, [family, table]);
-        } else {
-            self.sections.extend([family, table]);
+        let title = table_title(name);
+        if self.section(&title).is_none() {
+            self.sections.insert(at + 1, Section { title, entries: Vec::new() });
+        }
+        true
+    }
+
+    /// Says what the options of the database are, as [`OptionsFile::say_family`] does.
+    pub(crate) fn say_database(&mut self, options: &Options) {
+        let mut stored = Options::default();
+        let is_readable = self.database_options(&mut stored).is_ok();
+        if self.section(DATABASE_TITLE).is_none() {
+            let at = self.sections.len().min(1);
+            self.sections.insert(at, Section { title: DATABASE_TITLE.to_owned(), entries: Vec::new() });
+        }
+        let Some(section) = self.sections.iter_mut().find(|section| section.title == DATABASE_TITLE) else { return };
+        for key in DATABASE {
+            let value = (key.show)(options);
+            if !is_readable || section.get(key.name).is_none() || (key.show)(&stored) != value {
+                section.set(key.name, value);
+            }
         }
     }
 
@@ -142,39 +209,53 @@ impl OptionsFile {
         out
     }
 
-    /// What the file says of a family, over `options`: the keys that decide which files may be written.
-    pub(crate) fn apply_to(&self, name: &str, options: &mut FamilyOptions) -> Result<()> {
-        let Some(family) = self.family(name) else { return Ok(()) };
-        let bad = |key: &str, value: &str| {
-            let detail = format!("family {name}: {key}={value} is not a value that makes sense");
-            Error::corrupt(CorruptionKind::Malformed, detail)
-        };
-        if let Some(value) = family.get("num_levels") {
-            options.num_levels = match value.parse::<u32>() {
-                Ok(levels) if (1..=LEVELS_MAX).contains(&levels) => levels,
-                Ok(levels) if levels > LEVELS_MAX => {
-                    let what =
-                        format!("family {name}: num_levels={value}; this version has at most {LEVELS_MAX} levels");
-                    return Err(Error::new(ErrorKind::NotSupported, what));
-                }
-                _ => return Err(bad("num_levels", value)),
-            };
+    /// What the file says of a family, in values that this version takes; `None` if it does not say anything of it.
+    ///
+    /// # Errors
+    /// `Corruption` naming a key whose value no RocksDB writes; `NotSupported`.
+    pub(crate) fn family_options(&self, name: &str) -> Result<Option<FamilyOptions>> {
+        let Some(family) = self.family(name) else { return Ok(None) };
+        let table = self.section(&table_title(name));
+        let mut options = FamilyOptions::default();
+        for key in FAMILY {
+            let section = if key.place == Place::Table { table } else { Some(family) };
+            if let Some(value) = section.and_then(|section| section.get(key.name)) {
+                (key.take)(&mut options, value).map_err(|unfit| {
+                    let place = format!("family {name}: {}={value}", key.name);
+                    unfit_value(&place, unfit)
+                })?;
+            }
         }
-        if let Some(value) = family.get("compaction_style") {
-            options.compaction_style = match value {
-                "kCompactionStyleLevel" => CompactionStyle::Level,
-                "kCompactionStyleUniversal" => CompactionStyle::Universal,
-                "kCompactionStyleFIFO" => CompactionStyle::Fifo,
-                "kCompactionStyleNone" => CompactionStyle::None,
-                _ => return Err(bad("compaction_style", value)),
-            };
+        options.fit();
+        Ok(Some(options))
+    }
+
+    /// Puts what the file says of the database into `options`, in values that this version takes.
+    ///
+    /// # Errors
+    /// As [`OptionsFile::family_options`].
+    pub(crate) fn database_options(&self, options: &mut Options) -> Result<()> {
+        let section = self.section(DATABASE_TITLE);
+        for key in DATABASE {
+            if let Some(value) = section.and_then(|section| section.get(key.name)) {
+                let place = || format!("{}={value}", key.name);
+                (key.take)(options, value).map_err(|unfit| unfit_value(&place(), unfit))?;
+            }
         }
+        let table = self.section(&table_title(DEFAULT_FAMILY));
+        let cache_indexes = table.and_then(|table| table.get(CACHE_INDEXES));
+        options.cache_index_and_filter_blocks = cache_indexes.map(|said| matches!(said, "true" | "1"));
+        options.fit();
         Ok(())
     }
 
-    /// The comparator that the file names for a family.
-    pub(crate) fn comparator(&self, name: &str) -> Option<&str> {
-        self.family(name)?.get("comparator")
+    /// The comparator that the file names for a family, if that cannot be `own`. A name may be there as it is, escaped, or as
+    /// the text leaves it that RocksDB writes as it is: without what looks like a comment, or like a blank at an end.
+    pub(crate) fn other_comparator(&self, family: &str, own: &str) -> Option<&str> {
+        let named = self.family(family)?.get("comparator")?;
+        let left = strip_comment(own.lines().next().unwrap_or_default()).trim();
+        let is_own = named == own || unescape(named) == own || unescape(named) == own.trim() || named == left;
+        (!is_own).then_some(named)
     }
 }
 
@@ -211,6 +292,15 @@ pub(crate) fn refuse_foreign_paths(file: &OptionsFile, fs: &dyn Fs, dir: &std::p
         }
     }
     Ok(())
+}
+
+fn unfit_value(place: &str, unfit: Unfit) -> Error {
+    match unfit {
+        Unfit::Nonsense => {
+            Error::corrupt(CorruptionKind::Malformed, format!("{place} is not a value that makes sense"))
+        }
+        Unfit::NotSupported(why) => Error::new(ErrorKind::NotSupported, format!("{place}; {why}")),
+    }
 }
 
 fn has_wals(fs: &dyn Fs, dir: &std::path::Path) -> bool {
@@ -278,6 +368,8 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::compression::Compression;
+    use crate::options::CompactionStyle;
 
     const REAL: &str = "# comment\n[Version]\n  rocksdb_version=9.8.4\n  options_file_version=1.1\n\n[DBOptions]\n  \
         new_key_of_the_future=abc\n  wal_dir=\n\n[CFOptions \"default\"]\n  comparator=leveldb.BytewiseComparator\n  \
@@ -288,21 +380,50 @@ mod tests {
     fn unknown_sections_and_keys_survive_a_round_trip() {
         let mut file = OptionsFile::parse(REAL).expect("valid");
         assert_eq!(file.family("default").and_then(|s| s.get("sep")), Some("a\\#b"));
-        file.add_family("logs", &FamilyOptions::default());
+        file.say_family("logs", &FamilyOptions::default(), &Options::default());
         let again = OptionsFile::parse(&file.to_text()).expect("own text is valid");
         assert_eq!(again, file);
         assert_eq!(again.section("DBOptions").and_then(|s| s.get("new_key_of_the_future")), Some("abc"));
-        let mut options = FamilyOptions::default();
-        again.apply_to("default", &mut options).expect("known values");
+        let options = again.family_options("default").expect("known values").expect("there");
         assert_eq!((options.num_levels, options.compaction_style), (4, CompactionStyle::Universal));
+        assert_eq!(options.bloom_bits_per_key, Some(10.0));
         for (value, kind) in
             [("65", ErrorKind::NotSupported), ("0", ErrorKind::Corruption), ("x", ErrorKind::Corruption)]
         {
             let file =
                 OptionsFile::parse(&REAL.replace("num_levels=4", &format!("num_levels={value}"))).expect("valid");
-            let error = file.apply_to("default", &mut options).expect_err("not for us");
+            let error = file.family_options("default").expect_err("not for us");
             assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains("num_levels"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_means_the_same_keeps_its_text_and_everything_else_is_said() {
+        let text = REAL
+            .replace("bloomfilter:10:false", "{id=ribbonfilter:10:2;bloom_before_level=2;}\n  format_version=9")
+            .replace("num_levels=4", "num_levels=4\n  write_buffer_size=64m\n  level0_stop_writes_trigger=2");
+        let mut file = OptionsFile::parse(&text).expect("valid");
+        let mut options = file.family_options("default").expect("known values").expect("there");
+        assert_eq!((options.format_version, options.write_buffer_size), (7, 64 << 20));
+        assert_eq!((options.bloom_bits_per_key, options.bloom_before_level), (Some(10.0), Some(2)));
+        assert_eq!(options.level0_stop_writes_trigger, 20, "in order");
+        options.compression = Compression::None;
+        options.block_size = 8192;
+        file.say_family("default", &options, &Options::default());
+        file.say_database(&Options::default());
+        let (family, table) = (file.family("default").expect("there"), &file.sections[3]);
+        assert_eq!(family.get("write_buffer_size"), Some("64m"));
+        assert_eq!(family.get("level0_stop_writes_trigger"), Some("2"));
+        assert_eq!(family.get("compression"), Some("kNoCompression"));
+        assert_eq!(table.get("filter_policy"), Some("{id=ribbonfilter:10:2;bloom_before_level=2;}"));
+        assert_eq!((table.get("format_version"), table.get("block_size")), (Some("9"), Some("8192")));
+        assert_eq!(file.section("DBOptions").and_then(|section| section.get("max_background_jobs")), Some("2"));
+        let again = OptionsFile::parse(&file.to_text()).expect("own text is valid");
+        assert_eq!(again, file);
+        let mut unchanged = again.clone();
+        unchanged.say_family("default", &options, &Options::default());
+        assert_eq!(unchanged, file, "saying it again changes nothing");
     }
 
     #[test]

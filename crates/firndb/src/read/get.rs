@@ -2,13 +2,15 @@
 //!
 //! Flow: `db::get` -> **`get`** -> memtable, immutable memtables (newest first), level 0 (newest first, by key range), then
 //! at most one file of each deeper level. The first version found is the answer, since every run is newer than those after
-//! it. The key is hashed at most once, for the filters of all tables; nothing is allocated but a long result's pin.
+//! it; where there are range tombstones, or the entry is an operand, [`super::resolve`] goes the same way and asks more. The key is hashed at most once, for the filters of all tables; nothing is allocated but a long result's pin.
 
 use std::cmp::Ordering;
 
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{SEEK_KIND, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, pack_trailer, user_key};
+use crate::format::merge::MergeRule;
+use crate::iter::meaning::ToReader;
 use crate::memtable::MemTable;
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
@@ -17,6 +19,7 @@ use crate::table::reader::{TableHit, TableReadOptions};
 use crate::version::table_cache::TableCache;
 use crate::version::{TableFile, Version};
 
+use super::resolve;
 use super::slice::Slice;
 
 /// The runs of a SuperVersion, newest first.
@@ -25,12 +28,29 @@ pub(crate) struct Layers<'a> {
     pub(crate) memtable: &'a MemTable,
     pub(crate) immutables: &'a [Arc<MemTable>],
     pub(crate) version: &'a Version,
+    pub(crate) merge: Option<&'a MergeRule>,
+}
+
+/// What the newest entry of a key says.
+pub(super) enum Found {
+    /// All there is to say: the value, or that there is none.
+    Is(Option<Slice>),
+    /// What is below has a say, too: [`super::resolve`] has to be asked.
+    Operand,
 }
 
 impl Layers<'_> {
+    /// False if no run has a range tombstone: then the newest entry of a key decides.
+    #[inline]
+    pub(super) fn may_have_range_tombstones(&self) -> bool {
+        self.version.may_have_range_tombstones()
+            || self.memtable.has_range_tombstones()
+            || self.immutables.iter().any(|memtable| memtable.has_range_tombstones())
+    }
+
     /// What the memtables say; `None` if they have never heard of the key.
     #[inline]
-    pub(super) fn in_memtables(&self, user_key: &[u8], sequence: SequenceNumber) -> Option<Result<Option<Slice>>> {
+    pub(super) fn in_memtables(&self, user_key: &[u8], sequence: SequenceNumber) -> Option<Result<Found>> {
         in_memtable(self.memtable, user_key, sequence)
             .or_else(|| self.immutables.iter().find_map(|memtable| in_memtable(memtable, user_key, sequence)))
     }
@@ -50,9 +70,18 @@ pub(crate) fn get(
     statistics: &Statistics,
 ) -> Result<Option<Slice>> {
     statistics.add(Ticker::NumberKeysRead, 1);
-    if let Some(answer) = layers.in_memtables(user_key, sequence) {
-        statistics.add(Ticker::MemtableHit, 1);
-        return counted(answer, statistics);
+    if layers.may_have_range_tombstones() {
+        return counted(resolve::get(layers, tables, user_key, sequence, options, statistics), statistics);
+    }
+    let below = || counted(resolve::get(layers, tables, user_key, sequence, options, statistics), statistics);
+    if let Some(found) = layers.in_memtables(user_key, sequence) {
+        return match found? {
+            Found::Is(value) => {
+                statistics.add(Ticker::MemtableHit, 1);
+                counted(Ok(value), statistics)
+            }
+            Found::Operand => below(),
+        };
     }
     statistics.add(Ticker::MemtableMiss, 1);
     let order = &layers.version.order;
@@ -70,7 +99,10 @@ pub(crate) fn get(
         for file in files.iter().filter(|file| holds(order, file, user_key)) {
             let hit = tables.borrow(file, order)?.get(user_key, sequence, &mut hash, options)?;
             if let Some(hit) = hit {
-                return counted(in_table(hit), statistics);
+                return match in_table(hit)? {
+                    Found::Is(value) => counted(Ok(value), statistics),
+                    Found::Operand => below(),
+                };
             }
         }
     }
@@ -119,7 +151,7 @@ fn counted(answer: Result<Option<Slice>>, statistics: &Statistics) -> Result<Opt
 }
 
 #[inline]
-fn in_memtable(memtable: &MemTable, user_key: &[u8], sequence: SequenceNumber) -> Option<Result<Option<Slice>>> {
+pub(super) fn in_memtable(memtable: &MemTable, user_key: &[u8], sequence: SequenceNumber) -> Option<Result<Found>> {
     let hit = memtable.get_ref(user_key, sequence)?;
     let pin = || memtable.get(user_key, sequence).map(|hit| hit.value);
     Some(resolved(hit.kind, || Slice::in_memtable(hit.value, pin)))
@@ -127,16 +159,17 @@ fn in_memtable(memtable: &MemTable, user_key: &[u8], sequence: SequenceNumber) -
 
 /// What a table's hit means.
 #[inline]
-pub(super) fn in_table(hit: TableHit) -> Result<Option<Slice>> {
+pub(super) fn in_table(hit: TableHit) -> Result<Found> {
     resolved(hit.kind, || Slice::inline(&hit.value).unwrap_or_else(|| Slice::in_block(hit.value)))
 }
 
 #[inline]
-fn resolved(kind: ValueKind, value: impl FnOnce() -> Slice) -> Result<Option<Slice>> {
-    match kind {
-        ValueKind::Value => Ok(Some(value())),
-        ValueKind::Deletion | ValueKind::SingleDeletion => Ok(None),
-        other => Err(other.unsupported()),
+fn resolved(kind: ValueKind, value: impl FnOnce() -> Slice) -> Result<Found> {
+    match ToReader::of(kind) {
+        ToReader::Value => Ok(Found::Is(Some(value()))),
+        ToReader::Nothing => Ok(Found::Is(None)),
+        ToReader::Operand => Ok(Found::Operand),
+        ToReader::Unresolved(kind) => Err(kind.unsupported()),
     }
 }
 

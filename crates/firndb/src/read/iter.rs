@@ -11,11 +11,12 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
+use crate::iter::bounds::Bounds;
 
 use super::slice::Slice;
 use super::source::Source;
 use super::view::View;
-use super::visible::{Bounds, VisibleIter};
+use super::visible::VisibleIter;
 
 /// The entries of a range or prefix as `Result<(key, value)>`, from both ends.
 ///

@@ -13,7 +13,8 @@ use crate::table::reader::TableReadOptions;
 use crate::version::TableFile;
 use crate::version::table_cache::TableCache;
 
-use super::get::{Layers, SeekKey, holds, in_table};
+use super::get::{Found, Layers, SeekKey, holds, in_table};
+use super::resolve;
 use super::slice::Slice;
 
 /// One key on its way down the levels.
@@ -35,15 +36,24 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
 ) -> Vec<Result<Option<Slice>>> {
     let order = &layers.version.order;
     let mut answers: Vec<Result<Option<Slice>>> = keys.iter().map(|_| Ok(None)).collect();
+    if layers.may_have_range_tombstones() {
+        for (key, answer) in keys.iter().zip(&mut answers) {
+            *answer = resolve::get(layers, tables, key.as_ref(), sequence, options, statistics);
+        }
+        return counted(answers, statistics);
+    }
+    let whole = |key: &[u8], found| match found {
+        Found::Is(value) => Ok(value),
+        Found::Operand => resolve::get(layers, tables, key, sequence, options, statistics),
+    };
     let mut pending: Vec<Lookup<'_>> = Vec::with_capacity(keys.len());
     for (place, key) in keys.iter().enumerate() {
         let key = key.as_ref();
         match layers.in_memtables(key, sequence) {
-            Some(answer) => answers[place] = answer,
+            Some(found) => answers[place] = found.and_then(|found| whole(key, found)),
             None => pending.push(Lookup { key, hash: KeyHash::default(), place }),
         }
     }
-    statistics.add(Ticker::NumberKeysRead, keys.len() as u64);
     statistics.add(Ticker::MemtableHit, (keys.len() - pending.len()) as u64);
     statistics.add(Ticker::MemtableMiss, pending.len() as u64);
     pending.sort_unstable_by(|a, b| order.compare(a.key, b.key));
@@ -54,7 +64,7 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
             Ok(table) => {
                 for (lookup, done) in asked.iter_mut().zip(is_answered).filter(|(_, done)| !**done) {
                     if let Some(hit) = table.get(lookup.key, sequence, &mut lookup.hash, options).transpose() {
-                        answers[lookup.place] = hit.and_then(in_table);
+                        answers[lookup.place] = hit.and_then(in_table).and_then(|found| whole(lookup.key, found));
                         *done = true;
                     }
                 }
@@ -100,7 +110,12 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
         let mut done = is_answered.iter();
         pending.retain(|_| !done.next().copied().unwrap_or(false));
     }
+    counted(answers, statistics)
+}
+
+fn counted(answers: Vec<Result<Option<Slice>>>, statistics: &Statistics) -> Vec<Result<Option<Slice>>> {
     let bytes: usize = answers.iter().flatten().flatten().map(|value| value.len()).sum();
+    statistics.add(Ticker::NumberKeysRead, answers.len() as u64);
     statistics.add(Ticker::BytesRead, bytes as u64);
     answers
 }

@@ -1,9 +1,10 @@
-//! The sorted runs that a cursor merges: memtables, tables, levels.
+//! The sorted runs that a cursor merges: memtables, files of level 0, levels.
 
+use crate::error::Result;
 use crate::iter::merging::MergingIter;
 use crate::iter::{InternalIterator, internal_iterator_of_variants};
 use crate::memtable::MemTableIter;
-use crate::table::TableIter;
+use crate::version::file_iter::FileIter;
 use crate::version::level_iter::LevelIter;
 
 use super::slice::Slice;
@@ -17,11 +18,11 @@ pub(crate) trait Run: InternalIterator {
 /// One sorted run of a SuperVersion.
 pub(crate) enum Source {
     Memtable(MemTableIter),
-    Table(TableIter),
+    File(FileIter),
     Level(LevelIter),
 }
 
-internal_iterator_of_variants!([] Source: Memtable, Table, Level);
+internal_iterator_of_variants!([] Source: Memtable, File, Level);
 
 impl Run for Source {
     #[inline]
@@ -31,7 +32,7 @@ impl Run for Source {
         }
         let in_block = match self {
             Source::Memtable(run) => return Slice::in_memtable(run.value(), || run.value_slice()),
-            Source::Table(run) => run.value_slice(),
+            Source::File(run) => run.value_slice(),
             Source::Level(run) => run.value_slice(),
         };
         in_block.map_or_else(|| Slice::copied(self.value()), Slice::in_block)
@@ -57,6 +58,21 @@ impl<R: Run> Runs<R> {
 }
 
 internal_iterator_of_variants!([R: Run] Runs<R>: Single, Merging);
+
+impl<R: Run> Runs<R> {
+    /// Moves those runs whose entries up to `target`, in the direction of the walk, are hidden to the first entry there or
+    /// behind it; true if the current entry was one of theirs.
+    pub(super) fn jump(&mut self, target: &[u8], is_forward: bool, is_hidden: impl Fn(usize) -> bool) -> Result<bool> {
+        match self {
+            Runs::Merging(runs) => runs.jump(target, is_hidden),
+            Runs::Single(run) if is_hidden(0) => match is_forward {
+                true => run.seek(target).map(|()| true),
+                false => run.seek_for_prev(target).map(|()| true),
+            },
+            Runs::Single(_) => Ok(false),
+        }
+    }
+}
 
 impl<R: Run> Run for Runs<R> {
     #[inline]

@@ -14,6 +14,7 @@ use super::view::{for_get, settled, table_options};
 use crate::error::{ErrorKind, Result};
 use crate::format::comparator::{Comparator, KeyOrder};
 use crate::format::key::{SequenceNumber, ValueKind};
+use crate::format::merge::MergeRule;
 use crate::fs::Fs;
 use crate::metrics::Ticker;
 use crate::sync::Arc;
@@ -51,11 +52,11 @@ fn orders() -> [KeyOrder; 3] {
 fn a_kind_that_cannot_be_resolved_is_refused_by_name_wherever_it_lies() {
     for place in 0..16 {
         let mut writes: Vec<Write> = (0..16).map(|i| put(&format!("k{i:02}"), "value")).collect();
-        writes[place].1 = ValueKind::Merge;
+        writes[place].1 = ValueKind::BlobIndex;
         let fixture = Fixture::new(&KeyOrder::Bytewise, &writes);
-        let error = look_up(&fixture, &writes[place].0, 99).expect_err("a merge operand");
+        let error = look_up(&fixture, &writes[place].0, 99).expect_err("a blob reference");
         assert_eq!(error.kind(), ErrorKind::NotSupported);
-        assert!(error.to_string().contains("merge operand"), "{error}");
+        assert!(error.to_string().contains("blob reference"), "{error}");
         let view = || fixture.view(99, &ReadOptions::default());
         // A memtable refuses the entry; a table refuses to be opened.
         let is_in_memtable = place >= 10;
@@ -285,11 +286,18 @@ fn any_bound() -> impl Strategy<Value = Bound<Vec<u8>>> {
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What is visible at `sequence` in these writes.
-fn model(writes: &[Write], sequence: u64) -> Model {
+fn model(order: &KeyOrder, writes: &[Write], sequence: u64) -> Model {
     let mut model = Model::new();
     for (key, kind, value) in writes.iter().take(sequence as usize) {
         match kind {
             ValueKind::Value => drop(model.insert(key.clone(), value.clone())),
+            ValueKind::Merge => {
+                let before = model.get(key).map_or(Vec::new(), |before| [before, &b","[..]].concat());
+                model.insert(key.clone(), [before, value.clone()].concat());
+            }
+            ValueKind::RangeDeletion => {
+                model.retain(|k, _| order.compare(k, key).is_lt() || order.compare(k, value).is_ge());
+            }
             _ => drop(model.remove(key)),
         }
     }
@@ -316,7 +324,8 @@ proptest! {
     #[test]
     fn reads_over_memtables_and_levels_agree_with_a_map(
         order in prop::sample::select(orders().to_vec()),
-        history in prop::collection::vec((any_key(), 0u8..4), 0..80),
+        history in prop::collection::vec((any_key(), 0u8..12, any_key()), 0..80),
+        (has_ranges, has_operands) in any::<(bool, bool)>(),
         sequence in 0u64..90,
         questions in prop::collection::vec(any_key(), 0..20),
         range in (any_bound(), any_bound()),
@@ -327,13 +336,16 @@ proptest! {
         let writes: Vec<Write> = history
             .into_iter()
             .enumerate()
-            .map(|(i, (key, what))| match what {
-                0 => (key, ValueKind::Deletion, Vec::new()),
+            .map(|(i, (key, what, end))| match what {
+                0 if has_ranges => (key, ValueKind::RangeDeletion, end),
+                3..6 if has_operands => (key, ValueKind::Merge, i.to_string().into_bytes()),
+                0..3 => (key, ValueKind::Deletion, Vec::new()),
                 _ => (key, ValueKind::Value, format!("{i:0width$}", width = i).into_bytes()),
             })
             .collect();
-        let fixture = Fixture::new(&order, &writes);
-        let model = model(&writes, sequence);
+        let mut fixture = Fixture::new(&order, &writes);
+        fixture.merge = Some(Arc::new(MergeRule::StringAppend { delimiter: b",".to_vec() }));
+        let model = model(&order, &writes, sequence);
 
         for key in &questions {
             let found = look_up(&fixture, key, sequence).expect("reads");

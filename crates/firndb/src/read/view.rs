@@ -10,21 +10,27 @@
 //!
 //! Threads: no lock; an iterator goes round again only if a SuperVersion was published in between.
 
+use std::ops::Bound;
+
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{SequenceNumber, user_key};
+use crate::format::merge::MergeRule;
+use crate::iter::bounds::Bounds;
 use crate::memtable::MemTable;
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::table::reader::TableReadOptions;
-use crate::version::Version;
+use crate::version::file_iter::FileIter;
 use crate::version::level_iter::LevelIter;
 use crate::version::table_cache::TableCache;
+use crate::version::{Level, TableFile, Version};
 
+use super::gaps::Gaps;
 use super::options::ReadOptions;
 use super::source::Source;
-use super::visible::{Bounds, VisibleIter, Watch};
+use super::visible::{VisibleIter, Watch};
 
 /// The order of a `get` in one family: the view, then the number.
 #[inline]
@@ -64,11 +70,20 @@ pub(crate) fn table_options(options: &ReadOptions) -> TableReadOptions {
     }
 }
 
+/// The bounds of the options: the lower one inclusive, the upper one exclusive, as in RocksDB.
+fn bounds_of(options: &ReadOptions) -> Bounds {
+    Bounds {
+        lower: options.lower_bound.clone().map_or(Bound::Unbounded, Bound::Included),
+        upper: options.upper_bound.clone().map_or(Bound::Unbounded, Bound::Excluded),
+    }
+}
+
 /// All that an iterator holds: what it reads, as of when, and the pin that says so.
 pub(crate) struct View {
     memtable: Arc<MemTable>,
     immutables: Vec<Arc<MemTable>>,
     version: Arc<Version>,
+    merge: Option<Arc<MergeRule>>,
     sequence: SequenceNumber,
     tables: Arc<TableCache>,
     table_options: TableReadOptions,
@@ -94,8 +109,10 @@ pub(crate) trait Hold: Send + Sync {
 
 impl View {
     /// A view of what was acquired, in the orders above; `hold` has what must outlive it.
+    #[inline]
     pub(crate) fn new(
         (memtable, immutables, version): (Arc<MemTable>, Vec<Arc<MemTable>>, Arc<Version>),
+        merge: Option<Arc<MergeRule>>,
         sequence: SequenceNumber,
         tables: Arc<TableCache>,
         options: &ReadOptions,
@@ -108,10 +125,11 @@ impl View {
             memtable,
             immutables,
             version,
+            merge,
             sequence,
             tables,
             table_options: table_options(options),
-            bounds: Bounds::of(options),
+            bounds: bounds_of(options),
             statistics,
             seeks: 0,
             steps_forward: 0,
@@ -136,36 +154,105 @@ impl View {
         &self.bounds
     }
 
-    /// Its visible entries, over those runs that the bounds do not exclude.
+    /// Its visible entries, over those runs that the bounds do not exclude; what the bounds exclude of the others is not
+    /// opened, nor read.
     pub(crate) fn entries(&self, bounds: Bounds) -> Result<VisibleIter<Source>> {
-        let mut runs = Vec::new();
-        // A memtable that is empty now, after the sequence number was read, never gets an entry that this view sees.
-        for memtable in std::iter::once(&self.memtable).chain(&self.immutables) {
-            if !memtable.is_empty() {
-                runs.push(Source::Memtable(memtable.iter()));
+        let order = self.order();
+        let (mut runs, mut gaps) = (Vec::new(), None);
+        if !bounds.are_empty(order) {
+            // Asked once: it may get its first entry while files are opened, and both lists must have the same runs.
+            let has_active = !self.memtable.is_empty();
+            self.add_runs(has_active, &bounds, &mut runs)?;
+            if self.may_have_range_tombstones() {
+                gaps = Some(self.gaps(has_active, &bounds)?);
             }
         }
-        for (number, level) in self.version.levels.iter().enumerate() {
-            if number == 0 {
-                for file in level.files() {
-                    let (smallest, largest) = (user_key(&file.meta.smallest), user_key(&file.meta.largest));
-                    if !bounds.exclude(self.order(), smallest, largest) {
-                        let table = self.tables.open(file, self.order())?;
-                        runs.push(Source::Table(table.iter(self.table_options)));
-                    }
-                }
-            } else if let (Some(first), Some(last)) = (level.files().first(), level.files().last())
-                && !bounds.exclude(self.order(), user_key(&first.meta.smallest), user_key(&last.meta.largest))
+        let entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds).merged_by(self.merge.clone());
+        Ok(match gaps {
+            Some(gaps) => entries.with_gaps(gaps),
+            None => entries,
+        })
+    }
+
+    #[inline]
+    fn may_have_range_tombstones(&self) -> bool {
+        let mut memtables = std::iter::once(&self.memtable).chain(&self.immutables);
+        self.version.may_have_range_tombstones() || memtables.any(|memtable| memtable.has_range_tombstones())
+    }
+
+    /// The range tombstones of the runs that the bounds do not exclude.
+    #[cold]
+    fn gaps(&self, has_active: bool, bounds: &Bounds) -> Result<Gaps> {
+        let order = self.order();
+        let mut gaps = Gaps::new(order.clone(), self.sequence);
+        for memtable in self.memtables(has_active) {
+            gaps.begin_run(memtable.largest_seq());
+            for run in memtable.range_tombstones().iter().flat_map(|runs| runs.iter()) {
+                gaps.add(run);
+            }
+        }
+        for file in self.files_of_level_0(bounds) {
+            gaps.begin_run(file.meta.largest_seq);
+            if file.may_have_range_tombstones()
+                && let Some(tombstones) = self.tables.open(file, order)?.range_tombstones()
             {
-                runs.push(Source::Level(LevelIter::new(
-                    Arc::clone(level),
-                    Arc::clone(&self.tables),
-                    self.order().clone(),
-                    self.table_options,
-                )));
+                gaps.add(tombstones);
             }
         }
-        Ok(VisibleIter::new(self.order().clone(), runs, self.sequence, bounds))
+        for level in self.levels(bounds) {
+            gaps.begin_run(level.largest_seq());
+            if level.may_have_range_tombstones() {
+                gaps.add_level(level, &self.tables);
+            }
+        }
+        Ok(gaps)
+    }
+
+    /// Those with entries. An active one that is empty now, after the sequence number was read, never gets an entry that this
+    /// view sees.
+    #[inline]
+    fn memtables(&self, has_active: bool) -> impl Iterator<Item = &Arc<MemTable>> {
+        let active = has_active.then_some(&self.memtable);
+        active.into_iter().chain(self.immutables.iter().filter(|memtable| !memtable.is_empty()))
+    }
+
+    #[inline]
+    fn files_of_level_0<'a>(&'a self, bounds: &'a Bounds) -> impl Iterator<Item = &'a Arc<TableFile>> {
+        let files = self.version.level(0).map_or(&[][..], |level| level.files());
+        files
+            .iter()
+            .filter(|file| !bounds.exclude(self.order(), user_key(&file.meta.smallest), user_key(&file.meta.largest)))
+    }
+
+    #[inline]
+    fn levels<'a>(&'a self, bounds: &'a Bounds) -> impl Iterator<Item = &'a Arc<Level>> {
+        self.version.levels.iter().skip(1).filter(|level| match (level.files().first(), level.files().last()) {
+            (Some(first), Some(last)) => {
+                !bounds.exclude(self.order(), user_key(&first.meta.smallest), user_key(&last.meta.largest))
+            }
+            _ => false,
+        })
+    }
+
+    #[inline]
+    fn add_runs(&self, has_active: bool, bounds: &Bounds, runs: &mut Vec<Source>) -> Result<()> {
+        runs.extend(self.memtables(has_active).map(|memtable| Source::Memtable(memtable.iter())));
+        let order = self.order();
+        let limits = (!bounds.are_all()).then(|| Arc::new(bounds.clone()));
+        for file in self.files_of_level_0(bounds) {
+            let table = self.tables.open(file, order)?.iter_within(self.table_options, limits.clone());
+            runs.push(Source::File(FileIter::new(Arc::clone(file), table)));
+        }
+        for level in self.levels(bounds) {
+            runs.push(Source::Level(LevelIter::new(
+                Arc::clone(level),
+                Arc::clone(&self.tables),
+                order.clone(),
+                self.table_options,
+                limits.clone(),
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -20,78 +20,25 @@ use std::ops::Bound;
 use crate::error::{Error, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{
-    ParsedKey, SEEK_KIND, SequenceNumber, ValueKind, append_internal_key, trailer, trailer_sequence, user_key,
+    ParsedKey, SEEK_KIND, SequenceNumber, append_internal_key, trailer, trailer_sequence, user_key,
 };
+use crate::format::merge::MergeRule;
 use crate::iter::InternalIterator;
+use crate::iter::bounds::Bounds;
+use crate::iter::meaning::ToReader;
+use crate::iter::operands::Operands;
+use crate::sync::Arc;
 
-use super::options::ReadOptions;
+use super::gaps::Gaps;
 use super::slice::Slice;
 use super::source::{Run, Runs};
 
 /// How many versions of one key are stepped over before a seek (RocksDB: `max_sequential_skip_in_iterations`).
 const MAX_SKIPPED_VERSIONS: u32 = 8;
+/// How many entries that a range tombstone hides are stepped over before a jump to its end.
+const MAX_COVERED_ENTRIES: u32 = 4;
 /// Entries between two looks at the pin, skipped ones included.
 const PULSE_PERIOD: u32 = 256;
-
-/// The ends of what an iterator may show. [`Bound`]s as they are, since under a user's comparator there is no "next key".
-#[derive(Debug, Clone)]
-pub(crate) struct Bounds {
-    pub(crate) lower: Bound<Vec<u8>>,
-    pub(crate) upper: Bound<Vec<u8>>,
-}
-
-impl Bounds {
-    #[cfg(test)]
-    pub(crate) const ALL: Bounds = Bounds { lower: Bound::Unbounded, upper: Bound::Unbounded };
-
-    /// Those of the read options: the lower one inclusive, the upper one exclusive, as in RocksDB.
-    pub(crate) fn of(options: &ReadOptions) -> Bounds {
-        Bounds {
-            lower: options.lower_bound.clone().map_or(Bound::Unbounded, Bound::Included),
-            upper: options.upper_bound.clone().map_or(Bound::Unbounded, Bound::Excluded),
-        }
-    }
-
-    #[inline]
-    fn is_below(&self, order: &KeyOrder, key: &[u8]) -> bool {
-        match &self.lower {
-            Bound::Unbounded => false,
-            Bound::Included(lower) => order.compare(key, lower) == Ordering::Less,
-            Bound::Excluded(lower) => order.compare(key, lower) != Ordering::Greater,
-        }
-    }
-
-    #[inline]
-    fn is_above(&self, order: &KeyOrder, key: &[u8]) -> bool {
-        match &self.upper {
-            Bound::Unbounded => false,
-            Bound::Included(upper) => order.compare(key, upper) == Ordering::Greater,
-            Bound::Excluded(upper) => order.compare(key, upper) != Ordering::Less,
-        }
-    }
-
-    /// What is within both.
-    pub(crate) fn within(self, order: &KeyOrder, other: &Bounds) -> Bounds {
-        let tighter = |a: Bound<Vec<u8>>, b: &Bound<Vec<u8>>, outward: Ordering| match (&a, b) {
-            (_, Bound::Unbounded) => a,
-            (Bound::Unbounded, _) => b.clone(),
-            (Bound::Included(key) | Bound::Excluded(key), Bound::Included(limit) | Bound::Excluded(limit)) => {
-                let ordering = order.compare(key, limit);
-                let is_looser = ordering == outward || (ordering == Ordering::Equal && matches!(b, Bound::Excluded(_)));
-                if is_looser { b.clone() } else { a }
-            }
-        };
-        Bounds {
-            lower: tighter(self.lower, &other.lower, Ordering::Less),
-            upper: tighter(self.upper, &other.upper, Ordering::Greater),
-        }
-    }
-
-    /// True if nothing of `[smallest, largest]` is within the bounds.
-    pub(crate) fn exclude(&self, order: &KeyOrder, smallest: &[u8], largest: &[u8]) -> bool {
-        self.is_above(order, smallest) || self.is_below(order, largest)
-    }
-}
 
 /// Whom a long walk asks now and then whether it may go on.
 pub(crate) trait Watch {
@@ -103,6 +50,8 @@ pub(crate) trait Watch {
 enum Position {
     Nowhere,
     Forward,
+    /// On a value that was made of operands: the runs stand behind them.
+    Merged,
     Backward,
 }
 
@@ -132,6 +81,10 @@ pub(crate) struct VisibleIter<R: InternalIterator> {
     target: Vec<u8>,
     failed: Option<Error>,
     until_pulse: u32,
+    /// Range tombstones; `None`, and no more than a look at it for each entry, if the view has none.
+    gaps: Option<Box<Gaps>>,
+    merge: Option<Arc<MergeRule>>,
+    operands: Operands,
 }
 
 impl<R: Run> VisibleIter<R> {
@@ -147,7 +100,22 @@ impl<R: Run> VisibleIter<R> {
             target: Vec::new(),
             failed: None,
             until_pulse: PULSE_PERIOD,
+            gaps: None,
+            merge: None,
+            operands: Operands::default(),
         }
+    }
+
+    /// The same, with a rule that makes values of operands.
+    pub(super) fn merged_by(mut self, rule: Option<Arc<MergeRule>>) -> Self {
+        self.merge = rule;
+        self
+    }
+
+    /// The same, less what these range tombstones hide.
+    pub(super) fn with_gaps(mut self, gaps: Gaps) -> Self {
+        self.gaps = (!gaps.is_empty()).then(|| Box::new(gaps));
+        self
     }
 
     #[inline]
@@ -167,7 +135,7 @@ impl<R: Run> VisibleIter<R> {
     pub(crate) fn key(&self) -> &[u8] {
         match self.position {
             Position::Forward => user_key(self.runs.key()),
-            Position::Backward => &self.saved_key,
+            Position::Merged | Position::Backward => &self.saved_key,
             Position::Nowhere => not_on_an_entry(),
         }
     }
@@ -177,7 +145,7 @@ impl<R: Run> VisibleIter<R> {
     pub(crate) fn value(&self) -> &[u8] {
         match self.position {
             Position::Forward => self.runs.value(),
-            Position::Backward => &self.saved_value,
+            Position::Merged | Position::Backward => &self.saved_value,
             Position::Nowhere => not_on_an_entry(),
         }
     }
@@ -187,7 +155,7 @@ impl<R: Run> VisibleIter<R> {
     pub(crate) fn value_slice(&self) -> Slice {
         match self.position {
             Position::Forward => self.runs.value_slice(),
-            Position::Backward => self.saved_value.clone(),
+            Position::Merged | Position::Backward => self.saved_value.clone(),
             Position::Nowhere => not_on_an_entry(),
         }
     }
@@ -209,6 +177,8 @@ impl<R: Run> VisibleIter<R> {
         self.start(watch)?;
         let result = match self.bounds.is_below(&self.order, key) {
             true => self.first_inner(watch),
+            // Nothing is asked of the runs behind the bound: what they have there need not be readable.
+            false if self.bounds.is_above(&self.order, key) => Ok(false),
             false => self
                 .seek_version(Place::Given(key), self.sequence, SEEK_KIND)
                 .and_then(|()| self.settle_forward(Skipping::Nothing, watch)),
@@ -221,6 +191,7 @@ impl<R: Run> VisibleIter<R> {
         self.start(watch)?;
         let result = match self.bounds.is_above(&self.order, key) {
             true => self.last_inner(watch),
+            false if self.bounds.is_below(&self.order, key) => Ok(false),
             false => self.seek_behind(key).and_then(|()| self.settle_backward(watch)),
         };
         self.finish(result)
@@ -230,6 +201,7 @@ impl<R: Run> VisibleIter<R> {
     pub(crate) fn next(&mut self, watch: &impl Watch) -> Result<bool> {
         let result = match self.position {
             Position::Forward => self.next_inner(watch),
+            Position::Merged => self.settle_forward(Skipping::Rest, watch),
             Position::Nowhere => return self.status().map(|()| false),
             // The runs may be anywhere before the key: go behind its oldest version.
             Position::Backward => self
@@ -242,8 +214,15 @@ impl<R: Run> VisibleIter<R> {
     #[inline]
     pub(crate) fn prev(&mut self, watch: &impl Watch) -> Result<bool> {
         match self.position {
-            Position::Forward => self.save_key(),
+            Position::Forward => {
+                self.forget_jump();
+                self.save_key();
+            }
             Position::Nowhere => return self.status().map(|()| false),
+            Position::Merged => {
+                let back = self.seek_before(Place::Saved).and_then(|()| self.settle_backward(watch));
+                return self.finish(back);
+            }
             Position::Backward => {}
         }
         let result = self.leave_backward(watch).and_then(|()| self.settle_backward(watch));
@@ -309,8 +288,16 @@ impl<R: Run> VisibleIter<R> {
         }
     }
 
+    #[inline]
+    fn forget_jump(&mut self) {
+        if let Some(gaps) = &mut self.gaps {
+            gaps.forget_jump();
+        }
+    }
+
     /// Moves the runs to the first entry at or after this version of a key.
     fn seek_version(&mut self, place: Place<'_>, sequence: SequenceNumber, kind: u8) -> Result<()> {
+        self.forget_jump();
         self.target.clear();
         append_internal_key(&mut self.target, place.of(&self.saved_key), sequence, kind);
         self.runs.seek(&self.target)
@@ -318,6 +305,7 @@ impl<R: Run> VisibleIter<R> {
 
     /// Moves the runs to the last entry of `key`, or to the one before.
     fn seek_behind(&mut self, key: &[u8]) -> Result<()> {
+        self.forget_jump();
         self.target.clear();
         append_internal_key(&mut self.target, key, SequenceNumber::ZERO, 0);
         self.runs.seek_for_prev(&self.target)
@@ -325,6 +313,7 @@ impl<R: Run> VisibleIter<R> {
 
     /// Moves the runs to the last entry before all of `key`.
     fn seek_before(&mut self, place: Place<'_>) -> Result<()> {
+        self.forget_jump();
         self.target.clear();
         append_internal_key(&mut self.target, place.of(&self.saved_key), SequenceNumber::MAX, SEEK_KIND);
         self.runs.seek_for_prev(&self.target)
@@ -333,6 +322,7 @@ impl<R: Run> VisibleIter<R> {
     fn first_inner(&mut self, watch: &impl Watch) -> Result<bool> {
         let skipping = match &self.bounds.lower {
             Bound::Unbounded => {
+                self.forget_jump();
                 self.runs.seek_to_first()?;
                 Skipping::Nothing
             }
@@ -352,7 +342,10 @@ impl<R: Run> VisibleIter<R> {
 
     fn last_inner(&mut self, watch: &impl Watch) -> Result<bool> {
         match &self.bounds.upper {
-            Bound::Unbounded => self.runs.seek_to_last()?,
+            Bound::Unbounded => {
+                self.forget_jump();
+                self.runs.seek_to_last()?;
+            }
             Bound::Included(upper) => {
                 let upper = upper.clone();
                 self.seek_behind(&upper)?;
@@ -382,7 +375,7 @@ impl<R: Run> VisibleIter<R> {
     /// From where the runs stand, forward to the first entry to show.
     #[inline]
     fn settle_forward(&mut self, mut skipping: Skipping, watch: &impl Watch) -> Result<bool> {
-        let mut skipped = 0;
+        let (mut skipped, mut covered) = (0, 0);
         while self.runs.valid() {
             self.count_down(watch)?;
             let entry = ParsedKey::parse(self.runs.key())?;
@@ -404,19 +397,87 @@ impl<R: Run> VisibleIter<R> {
             } else if is_hidden {
                 self.save_key();
                 (skipping, skipped) = (Skipping::Hidden, 0);
-            } else if kind == ValueKind::Value {
-                self.position = Position::Forward;
-                return Ok(true);
-            } else if kind.is_tombstone() {
+            } else if let Some(gaps) = &mut self.gaps
+                && gaps.covering(entry.user_key)? > entry.sequence
+            {
                 self.save_key();
-                (skipping, skipped) = (Skipping::Rest, 0);
+                (skipping, skipped, covered) = (Skipping::Rest, 0, covered + 1);
+                if covered > MAX_COVERED_ENTRIES && self.jump(true)? {
+                    continue;
+                }
             } else {
-                return Err(kind.unsupported());
+                match ToReader::of(kind) {
+                    ToReader::Value => {
+                        self.position = Position::Forward;
+                        return Ok(true);
+                    }
+                    ToReader::Nothing => {
+                        self.save_key();
+                        (skipping, skipped) = (Skipping::Rest, 0);
+                    }
+                    ToReader::Operand => {
+                        self.save_key();
+                        self.merge_forward(watch)?;
+                        self.position = Position::Merged;
+                        return Ok(true);
+                    }
+                    ToReader::Unresolved(kind) => return Err(kind.unsupported()),
+                }
             }
             self.runs.next()?;
         }
         self.position = Position::Nowhere;
         Ok(false)
+    }
+
+    /// The runs stand on the newest visible entry of the saved key, an operand: makes its value of what is below, and leaves
+    /// the runs behind the last entry that had a say, or on it.
+    #[cold]
+    fn merge_forward(&mut self, watch: &impl Watch) -> Result<()> {
+        let cover = match &mut self.gaps {
+            Some(gaps) => gaps.covering(&self.saved_key)?,
+            None => SequenceNumber::ZERO,
+        };
+        self.operands.clear();
+        let mut base = None;
+        while self.runs.valid() && self.is_on_saved_key() {
+            self.count_down(watch)?;
+            let entry = ParsedKey::parse(self.runs.key())?;
+            if entry.sequence < cover {
+                break;
+            }
+            match ToReader::of(entry.kind) {
+                ToReader::Operand => self.operands.push(self.runs.value())?,
+                ToReader::Value => {
+                    base = Some(self.runs.value_slice());
+                    break;
+                }
+                ToReader::Nothing => break,
+                ToReader::Unresolved(kind) => return Err(kind.unsupported()),
+            }
+            self.runs.next()?;
+        }
+        self.operands.reverse();
+        self.save_merged(base.as_deref())
+    }
+
+    /// Makes the saved value of the operands, the oldest first, over their base.
+    fn save_merged(&mut self, base: Option<&[u8]>) -> Result<()> {
+        let merged = self.operands.merged(self.merge.as_deref(), &self.saved_key, base)?;
+        self.saved_value = Slice::copied(&merged);
+        self.operands.clear();
+        Ok(())
+    }
+
+    /// Jumps over the gap in which the walk is, in those runs that have nothing visible in it; true if the runs' current
+    /// entry is another one now.
+    #[cold]
+    fn jump(&mut self, is_forward: bool) -> Result<bool> {
+        let Some(jump) = self.gaps.as_mut().and_then(|gaps| gaps.jump()) else { return Ok(false) };
+        let Some(edge) = (if is_forward { jump.end } else { jump.begin }) else { return Ok(false) };
+        self.target.clear();
+        append_internal_key(&mut self.target, edge, SequenceNumber::MAX, SEEK_KIND);
+        self.runs.jump(&self.target, is_forward, |run| jump.is_hidden(run))
     }
 
     /// Moves the runs back past every version of the saved key.
@@ -435,29 +496,42 @@ impl<R: Run> VisibleIter<R> {
 
     /// From the oldest version of some key, where the runs stand, backward to the first key to show.
     fn settle_backward(&mut self, watch: &impl Watch) -> Result<bool> {
+        let mut covered = 0;
         while self.runs.valid() {
             self.count_down(watch)?;
             if self.bounds.is_below(&self.order, ParsedKey::parse(self.runs.key())?.user_key) {
                 break;
             }
             self.save_key();
-            match self.newest_visible(watch)? {
-                None | Some(ValueKind::Deletion | ValueKind::SingleDeletion) => self.leave_backward(watch)?,
-                Some(ValueKind::Value) => {
+            let cover = match &mut self.gaps {
+                Some(gaps) => gaps.covering(&self.saved_key)?,
+                None => SequenceNumber::ZERO,
+            };
+            match self.newest_visible(cover, watch)? {
+                ToReader::Nothing => {
+                    self.leave_backward(watch)?;
+                    covered += u32::from(cover > SequenceNumber::ZERO);
+                    if covered > MAX_COVERED_ENTRIES {
+                        self.jump(false)?;
+                    }
+                }
+                // Operands have become the value.
+                ToReader::Value | ToReader::Operand => {
                     self.position = Position::Backward;
                     return Ok(true);
                 }
-                Some(other) => return Err(other.unsupported()),
+                ToReader::Unresolved(kind) => return Err(kind.unsupported()),
             }
         }
         self.position = Position::Nowhere;
         Ok(false)
     }
 
-    /// Walks from the oldest version of the saved key to the one before its newest visible version; the kind of the
-    /// latter, its value in `saved_value`.
-    fn newest_visible(&mut self, watch: &impl Watch) -> Result<Option<ValueKind>> {
-        let (mut newest, mut walked) = (None, 0);
+    /// Walks from the oldest version of the saved key to the one before its newest visible version; what the latter
+    /// says, its value in `saved_value`. No visible version says nothing, and neither does one that is older than `cover`.
+    fn newest_visible(&mut self, cover: SequenceNumber, watch: &impl Watch) -> Result<ToReader> {
+        let (mut newest, mut walked, mut has_base) = (ToReader::Nothing, 0, false);
+        self.operands.clear();
         while self.runs.valid() && self.is_on_saved_key() {
             self.count_down(watch)?;
             let entry = ParsedKey::parse(self.runs.key())?;
@@ -466,25 +540,42 @@ impl<R: Run> VisibleIter<R> {
             }
             walked += 1;
             let is_last = walked > MAX_SKIPPED_VERSIONS;
-            let kind = match is_last {
-                false => entry.kind,
+            let (kind, sequence) = match is_last {
+                false => (entry.kind, entry.sequence),
                 true => {
                     // At least this version is visible, so the seek ends on this key.
                     self.seek_version(Place::Saved, self.sequence, SEEK_KIND)?;
                     match self.runs.valid() && self.is_on_saved_key() {
-                        true => ParsedKey::parse(self.runs.key())?.kind,
+                        true => ParsedKey::parse(self.runs.key()).map(|entry| (entry.kind, entry.sequence))?,
                         false => return Err(lost_its_place()),
                     }
                 }
             };
-            if kind == ValueKind::Value {
-                self.saved_value = self.runs.value_slice();
+            newest = if sequence < cover { ToReader::Nothing } else { ToReader::of(kind) };
+            match newest {
+                // Those between here and where the walk was are not known.
+                ToReader::Operand if is_last => {
+                    self.merge_forward(watch)?;
+                    self.seek_before(Place::Saved)?;
+                    return Ok(newest);
+                }
+                ToReader::Operand => self.operands.push(self.runs.value())?,
+                _ => {
+                    self.operands.clear();
+                    has_base = newest == ToReader::Value;
+                    if has_base {
+                        self.saved_value = self.runs.value_slice();
+                    }
+                }
             }
-            newest = Some(kind);
             self.runs.prev()?;
             if is_last {
                 break;
             }
+        }
+        if newest == ToReader::Operand {
+            let base = has_base.then(|| self.saved_value.clone());
+            self.save_merged(base.as_deref())?;
         }
         Ok(newest)
     }

@@ -180,22 +180,29 @@ fn scan(
         largest_seq: SequenceNumber(properties.external_sequence.unwrap_or(0)),
         unique_id: None,
         verify_checksums: true,
+        bounds: None,
     };
     let table = TableReader::open(file, size, context)?;
     unknown.is_ingested = properties.external_version.is_some() && properties.external_sequence.unwrap_or(0) == 0;
     let none = SequenceRanges::default();
     let in_tables = recovered.past.sequences.get(&id).unwrap_or(&none);
-    let mut iter = table.iter(TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: READ_AHEAD });
-    iter.seek_to_first()?;
-    while iter.valid() {
-        let sequence = ParsedKey::parse(iter.key()).map_err(|error| error.in_file(path, None))?.sequence;
+    let is_ingested = unknown.is_ingested;
+    let mut look_at = |sequence| {
         let is_known = match sequence {
-            SequenceNumber::ZERO => !unknown.is_ingested,
+            SequenceNumber::ZERO => !is_ingested,
             _ => replayed.sequences.contains(sequence) || in_tables.contains(sequence),
         };
         if !is_known {
             unknown.push(sequence);
         }
+    };
+    for tombstone in table.range_tombstones().iter().flat_map(|tombstones| tombstones.iter()) {
+        look_at(tombstone.sequence);
+    }
+    let mut iter = table.iter(TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: READ_AHEAD });
+    iter.seek_to_first()?;
+    while iter.valid() {
+        look_at(ParsedKey::parse(iter.key()).map_err(|error| error.in_file(path, None))?.sequence);
         iter.next()?;
     }
     Ok(false)

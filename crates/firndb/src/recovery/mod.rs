@@ -1,12 +1,14 @@
 //! From the logs of a directory back to memtables.
 //!
 //! A log is read record by record; each record is one batch, applied as a whole to the memtables of the families that
-//! still need it. What happens at damage is the recovery mode's choice, and what was left out is in the report.
+//! still need it. What happens at damage is the recovery mode's choice, and what was left out is in the report. Whether what
+//! was left out parts the families is asked afterwards ([`Replayed::check_is_one_moment`]).
 //!
 //! [`lost`] looks after the tables that logs and MANIFEST do not account for.
 //!
 //! Source: RocksDB wiki "WAL Recovery Modes"; `DBImpl::RecoverLogFiles`.
 
+pub(crate) mod listing;
 pub(crate) mod lost;
 
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ use crate::format::sequence_ranges::SequenceRanges;
 use crate::fs::Fs;
 use crate::memtable::MemTable;
 use crate::sync::Arc;
-use crate::version::set::FamilySnapshot;
+use crate::version::set::{FamilySnapshot, Recovered};
 use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::apply;
@@ -97,6 +99,24 @@ pub(crate) struct Replayed {
     pub(crate) stop: Option<Stop>,
 }
 
+impl Replayed {
+    /// A point in time is one of all families: `Corruption` if recovery stopped at damage, and a family has in its tables
+    /// what comes after it. Source: what RocksDB refuses as "SST file is ahead of WALs".
+    pub(crate) fn check_is_one_moment(&self, dir: &Path, recovered: &Recovered) -> Result<()> {
+        let Some(stop) = self.stop else { return Ok(()) };
+        let Some(ahead) = recovered.families.iter().find(|family| stop.is_before(family)) else { return Ok(()) };
+        let at_stop = |piece: &&DroppedLogPiece| piece.log == stop.log && piece.offset == stop.offset;
+        let reason = self.report.dropped.iter().find(at_stop).map_or("", |piece| &piece.reason);
+        let detail = format!(
+            "{reason}; column family {:?} has later writes in its tables, so that what comes before the damage is not one \
+             moment of the database (recovery that skips damaged records takes what there is)",
+            ahead.name
+        );
+        let path = dir.join(file_name::wal(stop.log));
+        Err(Error::corrupt_at(CorruptionKind::Malformed, &path, stop.offset, detail))
+    }
+}
+
 /// Where recovery to a point in time ended, because nothing whole follows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stop {
@@ -109,7 +129,7 @@ pub(crate) struct Stop {
 impl Stop {
     /// True if `family` has writes in its tables that come after the stop: with those and without what is lost, the
     /// families would be of two different moments.
-    pub(crate) fn is_before(&self, family: &FamilySnapshot) -> bool {
+    fn is_before(&self, family: &FamilySnapshot) -> bool {
         let next = self.next.unwrap_or(0);
         // Zero is what a compaction gives to old entries, however new they are.
         let is_behind = |largest: SequenceNumber| largest == SequenceNumber::ZERO || largest.0 >= next;

@@ -1,11 +1,14 @@
-//! Which pin keeps which bytes: a pure function of the pinned views and the current ones.
+//! Which pin keeps which bytes: a pure function of what is pinned, of what is current, and of the files that wait.
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::format::file_name::FileKind;
 use crate::format::key::{ColumnFamilyId, FileNumber};
 use crate::sync::Arc;
+use crate::version::Version;
+use crate::version::set::hold::Hold;
 
-use super::family::SuperVersion;
+use super::view::SuperVersion;
 
 /// Bytes that are kept by one pin alone, and together with others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,28 +34,64 @@ pub(crate) struct Held {
     pub(crate) files: Vec<FileNumber>,
 }
 
-/// For each pinned view: what would be free if no pin held it. `pinned` has one entry a pin (or `None` for a pin without
-/// a view), `current` the published views of all families.
+/// What a pin holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Pinned {
+    /// No files: a snapshot; or it is not known (any more).
+    Nothing,
+    View(Arc<SuperVersion>),
+    Files(Arc<Hold>),
+}
+
+/// Files or memtables with their bytes, and the pins that hold them.
+type Holders<K> = BTreeMap<K, (u64, Vec<usize>)>;
+
+/// For each pin: what would be free if no pin held it. `current` are the published views of all families, `waiting` the
+/// obsolete files that are not unlinked yet, with their sizes.
 ///
-/// A file or memtable that no current view names is kept by the pins whose views name it: by one alone (exclusive), or by
-/// several (shared). Ending a pin frees exactly its exclusive bytes.
-pub(crate) fn attribute(pinned: &[Option<Arc<SuperVersion>>], current: &[Arc<SuperVersion>]) -> Vec<Held> {
+/// A table or memtable that no current view names is kept by the pins whose views name it: by one alone (exclusive), or by
+/// several (shared). A log, MANIFEST or OPTIONS file that waits is kept by the holds that say so. Ending a pin frees exactly
+/// its exclusive bytes.
+pub(crate) fn attribute(
+    pinned: &[Pinned],
+    current: &[Arc<SuperVersion>],
+    waiting: &[(FileKind, FileNumber, u64)],
+) -> Vec<Held> {
     let live: HashSet<FileNumber> =
         current.iter().flat_map(|view| view.version.files().map(|(_, file)| file.number())).collect();
     let live_memtables: HashSet<(ColumnFamilyId, u64)> =
         current.iter().flat_map(|view| view.memtables().map(|memtable| (view.config.id, memtable.id))).collect();
-    let mut files: BTreeMap<FileNumber, (u64, Vec<usize>)> = BTreeMap::new();
-    let mut memtables: BTreeMap<(ColumnFamilyId, u64), (u64, Vec<usize>)> = BTreeMap::new();
-    for (pin, view) in pinned.iter().enumerate() {
-        let Some(view) = view else { continue };
-        for (_, file) in view.version.files().filter(|(_, file)| !live.contains(&file.number())) {
-            files.entry(file.number()).or_insert_with(|| (file.meta.size, Vec::new())).1.push(pin);
+    let mut files: Holders<FileNumber> = BTreeMap::new();
+    let mut memtables: Holders<(ColumnFamilyId, u64)> = BTreeMap::new();
+    let hold_version = |files: &mut Holders<FileNumber>, version: &Version, pins: &[usize]| {
+        for (_, file) in version.files().filter(|(_, file)| !live.contains(&file.number())) {
+            files.entry(file.number()).or_insert_with(|| (file.meta.size, Vec::new())).1.extend(pins);
         }
+    };
+    // Many pins have few views: each is looked at once.
+    let mut holders: BTreeMap<*const SuperVersion, (&SuperVersion, Vec<usize>)> = BTreeMap::new();
+    for (pin, pinned) in pinned.iter().enumerate() {
+        match pinned {
+            Pinned::Nothing => {}
+            Pinned::View(view) => {
+                holders.entry(Arc::as_ptr(view)).or_insert_with(|| (view, Vec::new())).1.push(pin);
+            }
+            Pinned::Files(hold) => {
+                hold.versions.iter().for_each(|version| hold_version(&mut files, version, &[pin]));
+                let others = waiting.iter().filter(|(kind, ..)| *kind != FileKind::Table);
+                for (_, number, bytes) in others.filter(|(kind, number, _)| hold.keeps(*kind, *number)) {
+                    files.entry(*number).or_insert_with(|| (*bytes, Vec::new())).1.push(pin);
+                }
+            }
+        }
+    }
+    for (view, pins) in holders.into_values() {
+        hold_version(&mut files, &view.version, &pins);
         for memtable in view.memtables() {
             let key = (view.config.id, memtable.id);
             if !live_memtables.contains(&key) {
                 let bytes = memtable.approximate_bytes() as u64;
-                memtables.entry(key).or_insert_with(|| (bytes, Vec::new())).1.push(pin);
+                memtables.entry(key).or_insert_with(|| (bytes, Vec::new())).1.extend(&pins);
             }
         }
     }

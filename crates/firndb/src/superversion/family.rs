@@ -1,54 +1,24 @@
 //! One column family's published view, and the steps that change it.
+//!
+//! Flow: the write queue switches memtables, `flush` and `compaction` install what is durable -> **[`FamilyState`]** builds
+//! the next [`SuperVersion`] of the current one, swaps the pointer, and buries the old one -> readers, `graveyard`.
+//!
+//! Invariants
+//! 1. A change starts from the view before it: changes of one family come one after the other.
+//! 2. The number is never ahead of the pointer, so that a view which is found current was so after it was taken.
+//! 3. A replaced view goes to the graveyard in the same step, also when the family itself goes.
+//!
+//! Threads: loads are lock-free; a change holds the family's lock for a pointer swap.
 
-use std::fmt;
-
-use crate::format::comparator::KeyOrder;
 use crate::format::key::{ColumnFamilyId, FileNumber};
 use crate::memtable::MemTable;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 use crate::version::Version;
 
+use super::graveyard::Graveyard;
 use super::published::Published;
-use super::purge::Graveyard;
-
-/// What never changes about a family.
-#[derive(Debug, Clone)]
-pub(crate) struct FamilyConfig {
-    pub(crate) id: ColumnFamilyId,
-    pub(crate) name: String,
-    pub(crate) order: KeyOrder,
-}
-
-/// One consistent view of a column family.
-pub(crate) struct SuperVersion {
-    pub(crate) number: u64,
-    pub(crate) memtable: Arc<MemTable>,
-    /// Full memtables that are not in a table yet, newest first.
-    pub(crate) immutables: Vec<Arc<MemTable>>,
-    pub(crate) version: Arc<Version>,
-    pub(crate) config: Arc<FamilyConfig>,
-}
-
-impl fmt::Debug for SuperVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SuperVersion({} of {:?}: {} memtables, version {})",
-            self.number,
-            self.config.name,
-            1 + self.immutables.len(),
-            self.version.id
-        )
-    }
-}
-
-impl SuperVersion {
-    /// All memtables, newest first.
-    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<MemTable>> {
-        std::iter::once(&self.memtable).chain(&self.immutables)
-    }
-}
+use super::view::{FamilyConfig, SuperVersion};
 
 /// A column family as it is now.
 #[derive(Debug)]
@@ -125,26 +95,26 @@ impl FamilyState {
             let mut immutables = Vec::with_capacity(current.immutables.len() + 1);
             immutables.push(Arc::clone(&current.memtable));
             immutables.extend(current.immutables.iter().cloned());
-            SuperVersion { memtable, immutables, ..shared(current) }
+            SuperVersion { memtable, immutables, ..current.shared() }
         });
     }
 
     /// Makes `memtable` the active one in place of one that has nothing in it.
     pub(crate) fn replace_empty_memtable(&self, memtable: Arc<MemTable>) {
-        self.publish(|current| SuperVersion { memtable, ..shared(current) });
+        self.publish(|current| SuperVersion { memtable, ..current.shared() });
     }
 
     /// A flush is durable: its memtables go, its file comes.
     pub(crate) fn install_flush(&self, flushed: &[u64], version: Arc<Version>) {
         self.publish(|current| {
             let immutables = current.immutables.iter().filter(|m| !flushed.contains(&m.id)).cloned().collect();
-            SuperVersion { immutables, version, ..shared(current) }
+            SuperVersion { immutables, version, ..current.shared() }
         });
     }
 
     /// A compaction is durable.
     pub(crate) fn install_version(&self, version: Arc<Version>) {
-        self.publish(|current| SuperVersion { version, ..shared(current) });
+        self.publish(|current| SuperVersion { version, ..current.shared() });
     }
 
     pub(crate) fn mark_dropped(&self) {
@@ -172,16 +142,5 @@ impl FamilyState {
 impl Drop for FamilyState {
     fn drop(&mut self) {
         self.graveyard.bury(self.published.load_full());
-    }
-}
-
-/// The parts of a view that a change leaves as they are.
-fn shared(current: &SuperVersion) -> SuperVersion {
-    SuperVersion {
-        number: current.number,
-        memtable: Arc::clone(&current.memtable),
-        immutables: current.immutables.clone(),
-        version: Arc::clone(&current.version),
-        config: Arc::clone(&current.config),
     }
 }

@@ -1,4 +1,7 @@
 //! The protocols of publishing, pinning and dropping, explored by a model checker.
+//!
+//! Each test is a few threads of a few steps under `--cfg loom` (CONTRIBUTING.md has the command): what the janitor frees,
+//! what a job's frozen list has, and what a reader sees, in every order of those steps.
 
 use std::panic::Location;
 use std::path::{Path, PathBuf};
@@ -25,7 +28,7 @@ fn loom_a_snapshot_visible_before_the_freeze_is_in_the_list() {
         let visible = Arc::new(AtomicU64::new(5));
         let maker = {
             let (pins, visible) = (Arc::clone(&seed.pins), Arc::clone(&visible));
-            loom::thread::spawn(move || pins.snapshot(&visible, Location::caller(), None))
+            loom::thread::spawn(move || pins.snapshot(&visible, Location::caller(), None, Vec::new))
         };
         let writer = {
             let visible = Arc::clone(&visible);
@@ -47,7 +50,8 @@ fn loom_a_snapshot_visible_before_the_freeze_is_in_the_list() {
 fn loom_a_published_view_is_whole_and_goes_to_the_graveyard() {
     loom::model(|| {
         let seed = JanitorSeed::new();
-        let config = FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise };
+        let config =
+            FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise, merge: None };
         let memtable = |id| MemTable::new(id, KeyOrder::Bytewise, 4096, FileNumber(id), 0);
         let version = Arc::new(Version::empty(KeyOrder::Bytewise, 2));
         let family = FamilyState::new(config, memtable(1), version, Arc::clone(&seed.graveyard));
@@ -75,11 +79,12 @@ fn janitor(fs: &MemoryFs, seed: &JanitorSeed, is_needed: IsNeeded) -> Arc<Janito
         dir: PathBuf::from("/db"),
         clock: Arc::new(ManualClock::new(1)),
         statistics: Arc::new(Statistics::default()),
-        listeners: Vec::new(),
-        logger: None,
+        outbox: Default::default(),
         is_needed,
-        forget_table: Box::new(|_| {}),
+        released: Box::new(Vec::new),
+        free_readers: Box::new(|| false),
         on_tick: Box::new(|| {}),
+        on_panic: Box::new(|_| {}),
         on_end: Box::new(|| {}),
     };
     let seed = JanitorSeed {
@@ -91,7 +96,8 @@ fn janitor(fs: &MemoryFs, seed: &JanitorSeed, is_needed: IsNeeded) -> Arc<Janito
 }
 
 fn family_of(order: KeyOrder, version: Arc<Version>, seed: &JanitorSeed) -> Arc<FamilyState> {
-    let config = FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise };
+    let config =
+        FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise, merge: None };
     let memtable = MemTable::new(1, order, 64, FileNumber(1), 0);
     FamilyState::new(config, memtable, version, Arc::clone(&seed.graveyard))
 }

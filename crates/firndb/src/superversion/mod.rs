@@ -15,20 +15,27 @@
 
 mod attribution;
 mod family;
+mod graveyard;
 mod pins;
 mod published;
 pub(crate) mod purge;
 mod snapshots;
 mod static_table;
+mod view;
+mod wake;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
+pub(crate) mod testing;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use attribution::attribute;
-pub(crate) use family::{FamilyConfig, FamilyState, SuperVersion};
+pub(crate) use attribution::{Pinned, attribute};
+pub(crate) use family::FamilyState;
 pub(crate) use pins::{Pin, PinGuard, PinRegistry, PinSpec};
 pub use pins::{PinKind, PinReport};
-pub(crate) use snapshots::FrozenSnapshots;
+pub(crate) use published::Published;
 pub use snapshots::Snapshot;
+pub(crate) use snapshots::{FrozenSnapshots, HeldView};
+pub(crate) use view::{FamilyConfig, SuperVersion};

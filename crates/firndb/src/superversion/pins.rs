@@ -1,4 +1,4 @@
-//! The registry of pins: every open iterator, snapshot and job, and the line of code that made it.
+//! The registry of pins: every open iterator, snapshot, job and set of live files, and the line of code that made it.
 //!
 //! A pin takes a slot: one bit is claimed, a few words are stored, and the slot's state says that they are whole. That
 //! is all: no lock, no allocation, no clock (a coarse tick is kept by the janitor). Giving it back stores the state and
@@ -18,8 +18,8 @@ use crate::metrics::thread_number;
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Arc, Mutex};
 
-use super::purge::Wake;
 use super::static_table::StaticTable;
+use super::wake::Wake;
 
 /// The sequence number of a snapshot that is being made.
 pub(super) const PENDING: u64 = u64::MAX;
@@ -43,6 +43,8 @@ pub enum PinKind {
     Snapshot = 2,
     /// A flush or compaction: holds its inputs.
     Job = 3,
+    /// [`LiveFiles`](crate::LiveFiles): holds the files of one moment, so that they can be copied.
+    LiveFiles = 4,
 }
 
 impl PinKind {
@@ -51,6 +53,7 @@ impl PinKind {
             1 => Some(PinKind::Iterator),
             2 => Some(PinKind::Snapshot),
             3 => Some(PinKind::Job),
+            4 => Some(PinKind::LiveFiles),
             _ => None,
         }
     }
@@ -62,6 +65,7 @@ impl fmt::Display for PinKind {
             PinKind::Iterator => "iterator",
             PinKind::Snapshot => "snapshot",
             PinKind::Job => "job",
+            PinKind::LiveFiles => "live files",
         })
     }
 }
@@ -100,7 +104,7 @@ pub struct PinReport {
     pub age: Duration,
     /// How long ago it was last used, to about half a second.
     pub idle: Duration,
-    /// The column family; `None` for snapshots, which are of all.
+    /// The column family; `None` for snapshots and live files, which are of all.
     pub family: Option<ColumnFamilyId>,
     /// What it sees: writes up to this number.
     pub sequence: SequenceNumber,
@@ -161,6 +165,7 @@ pub(crate) struct PinSpec {
     pub(crate) label: Option<&'static str>,
     pub(crate) family: Option<ColumnFamilyId>,
     pub(crate) sequence: SequenceNumber,
+    /// The number of the view, in its family; of live files the id of their hold.
     pub(crate) super_version: u64,
 }
 
@@ -254,6 +259,8 @@ pub(crate) struct PinRegistry {
     wake: Arc<Wake>,
     /// Set once anyone was ousted: readers look at it with every step, and at their own mark only then.
     ousting: Arc<AtomicBool>,
+    /// Jobs that are about to drop what snapshots may see.
+    pub(super) drops: AtomicU64,
     /// What lives until the last pin goes, though the database is gone.
     kept: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -276,6 +283,7 @@ impl PinRegistry {
             now_ms: AtomicU64::new(0),
             wake,
             ousting: Arc::new(AtomicBool::new(false)),
+            drops: AtomicU64::new(0),
             kept: Mutex::new(None),
         })
     }
@@ -310,7 +318,7 @@ impl PinRegistry {
         let state = slot.state.load(Ordering::Relaxed) + 1;
         // Release pairs with the Acquire in `read`: whoever sees the odd state sees the words.
         slot.state.store(state, Ordering::Release);
-        PinGuard { registry: Arc::clone(self), chunk, index: index as u32 }
+        PinGuard { registry: Arc::clone(self), chunk, index: index as u32, burials: self.wake.burials() }
     }
 
     #[cold]
@@ -360,6 +368,13 @@ impl PinRegistry {
         pins
     }
 
+    /// Every iterator and snapshot that is open, oldest first.
+    pub(crate) fn readers(&self) -> Vec<Pin> {
+        let mut pins = self.pins();
+        pins.retain(|pin| pin.kind != PinKind::Job);
+        pins
+    }
+
     /// The words of a slot, unless it changed meanwhile.
     fn read(&self, place: u64, slot: &Slot) -> Option<Pin> {
         // Acquire pairs with the Release in `claim`.
@@ -406,7 +421,7 @@ impl PinRegistry {
         is_done
     }
 
-    /// Makes every iterator and snapshot fail at its next step. Those that are made meanwhile may be missed: close the door
+    /// Makes every pin but those of jobs fail at its next step. Those that are made meanwhile may be missed: close the door
     /// to new ones first.
     pub(crate) fn oust_all(&self) {
         self.for_each(|_, slot| {
@@ -458,6 +473,8 @@ pub(crate) struct PinGuard {
     registry: Arc<PinRegistry>,
     chunk: Arc<Chunk>,
     index: u32,
+    /// When the pin was taken, before its view was: see `Wake::reader_left`.
+    burials: u64,
 }
 
 impl PinGuard {
@@ -521,7 +538,7 @@ impl Drop for PinGuard {
         slot.state.store(state, Ordering::Release);
         // Release pairs with the Acquire in `take_bit` and in `count`.
         self.chunk.used.fetch_and(!(1 << self.index), Ordering::Release);
-        self.registry.wake.reader_left();
+        self.registry.wake.reader_left(self.burials);
     }
 }
 

@@ -1,16 +1,22 @@
 //! The janitor: frees what nobody reads any more, and unlinks files whose time has come.
 //!
-//! Everything that ends goes through here: replaced SuperVersions (the graveyard), obsolete tables, logs and MANIFESTs.
-//! Readers only mark; the janitor's thread (or a test, step by step) does the work. It looks at its list when it is
-//! told to, when a reader leaves while something waits, and a few times a second while something waits.
+//! Flow: `family` buries replaced views in the [`Graveyard`], jobs hand over obsolete tables, logs and MANIFESTs, readers
+//! that leave [`Wake`] it -> **[`Janitor`]** -> memory is freed, files are unlinked, deletions go to the outbox of `metrics`.
+//! It looks when it is called, when a reader leaves while something waits, and a few times a second while something waits.
 //!
-//! Invariants: (1) a reference in the graveyard is let go only when it is the only one, so that the memory is freed
-//! here. (2) A file is unlinked at most once by its number, and never while a version in use, a job or the durable
-//! MANIFEST names it; logs go in the order of their numbers. (3) A failed unlink is tried again, later and later; a file
-//! that is not there is reported as a bug. (4) No lock but the janitor's own is held while a file is unlinked or memory is freed.
+//! Invariants
+//! 1. A reference in the graveyard is let go only when it is the only one, so that the memory is freed here.
+//! 2. A file is unlinked at most once by its number, and never while a version in use, a job or the durable MANIFEST names
+//!    it; logs go in the order of their numbers.
+//! 3. A failed unlink is tried again, later and later; a file that is not there is reported as a bug.
+//! 4. No lock but the janitor's own is held while a file is unlinked or memory is freed.
+//!
+//! Threads: one of its own (or a test, step by step); everybody else only marks. It outlives the handles of the database,
+//! until the last reader is gone.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
@@ -21,12 +27,15 @@ use crate::format::file_name::{self, FileKind};
 use crate::format::key::FileNumber;
 use crate::fs::Fs;
 use crate::memtable::MemTable;
-use crate::metrics::{EventListener, LogLevel, Logger, Statistics, TableFileEvent, Ticker};
+use crate::metrics::outbox::{Event, Outbox};
+use crate::metrics::{LogLevel, Statistics, TableFileEvent, Ticker};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Mutex};
+use crate::threads::mark_background_thread;
 
-use super::family::SuperVersion;
+use super::graveyard::Graveyard;
 use super::pins::PinRegistry;
+use super::wake::Wake;
 
 /// How often the janitor looks by itself: while something waits, and otherwise (to keep the registry's tick).
 const PERIOD_WAITING: Duration = Duration::from_millis(100);
@@ -36,81 +45,6 @@ const RETRY_FIRST_MS: u64 = 50;
 const RETRY_MAX_MS: u64 = 10_000;
 /// How many files are remembered after they were handed in: whoever hands one in twice does so soon.
 const KNOWN_MAX: usize = 1 << 16;
-
-/// Tells the janitor that there is something to do. Cheap to call when there is not.
-#[derive(Debug, Default)]
-pub(crate) struct Wake {
-    /// Something waits for readers to leave.
-    waits: AtomicBool,
-    is_set: AtomicBool,
-    lock: Mutex<()>,
-    called: Condvar,
-}
-
-impl Wake {
-    /// A reader left: of interest only if something waits for that.
-    #[inline]
-    pub(crate) fn reader_left(&self) {
-        // Relaxed: if the mark is missed, the janitor looks by itself soon.
-        if self.waits.load(Ordering::Relaxed) {
-            self.call();
-        }
-    }
-
-    /// Calls the janitor; the first call since it looked last does, later ones do nothing.
-    #[cold]
-    pub(crate) fn call(&self) {
-        // AcqRel: the janitor, which takes the mark, sees what the caller did before.
-        if !self.is_set.swap(true, Ordering::AcqRel) {
-            // Without the lock a call may fall between the janitor's look and its sleep: that costs one period.
-            self.called.notify_one();
-        }
-    }
-}
-
-/// SuperVersions that were replaced, kept until nobody else has them.
-#[derive(Debug)]
-pub(crate) struct Graveyard {
-    views: Mutex<Vec<Arc<SuperVersion>>>,
-    wake: Arc<Wake>,
-}
-
-impl Graveyard {
-    pub(crate) fn new(wake: Arc<Wake>) -> Arc<Graveyard> {
-        Arc::new(Graveyard { views: Mutex::new(Vec::new()), wake })
-    }
-
-    /// Takes over the reference of whoever replaced `view`.
-    pub(crate) fn bury(&self, view: Arc<SuperVersion>) {
-        self.views.lock().push(view);
-        self.wake.waits.store(true, Ordering::Relaxed);
-        self.wake.call();
-    }
-
-    /// The replaced views that are still held by someone, oldest first.
-    pub(crate) fn held(&self) -> Vec<Arc<SuperVersion>> {
-        self.views.lock().clone()
-    }
-
-    /// Takes out the views that nobody else has.
-    fn take_free(&self) -> Vec<Arc<SuperVersion>> {
-        let mut views = self.views.lock();
-        let mut free = Vec::new();
-        views.retain(|view| {
-            // A view in here is in no published pointer: with one reference left, nobody can make a second one.
-            let is_free = Arc::strong_count(view) == 1;
-            if is_free {
-                free.push(Arc::clone(view));
-            }
-            !is_free
-        });
-        free
-    }
-
-    fn is_empty(&self) -> bool {
-        self.views.lock().is_empty()
-    }
-}
 
 /// A file whose time has come, or will.
 #[derive(Debug, Clone)]
@@ -135,20 +69,27 @@ impl Obsolete {
 /// Asked before a file is unlinked: true if it must stay for now.
 pub(crate) type IsNeeded = Box<dyn Fn(FileKind, FileNumber) -> bool + Send + Sync>;
 
+/// Called at the end of every step of the janitor's thread, a few times a second at most.
+pub(crate) type OnTick = Box<dyn Fn() + Send + Sync>;
+/// Called with what a step of the janitor's thread panicked with.
+pub(crate) type OnPanic = Box<dyn Fn(&(dyn std::any::Any + Send)) + Send + Sync>;
+
 /// What the janitor works with.
 pub(crate) struct JanitorConfig {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) statistics: Arc<Statistics>,
-    pub(crate) listeners: Vec<Arc<dyn EventListener>>,
-    pub(crate) logger: Option<Arc<dyn Logger>>,
+    pub(crate) outbox: Arc<Outbox>,
     /// Named by a version in use, the durable MANIFEST, or a running job. The one retention rule.
     pub(crate) is_needed: IsNeeded,
-    /// Called before a table is unlinked, so that its reader is closed.
-    pub(crate) forget_table: Box<dyn Fn(FileNumber) + Send + Sync>,
-    /// Called at the end of every step of the janitor's thread, a few times a second at most.
-    pub(crate) on_tick: Box<dyn Fn() + Send + Sync>,
+    /// Called first in every step: lets go of what nobody copies any more, and hands over files that are obsolete and that
+    /// nobody else hands in, with their sizes.
+    pub(crate) released: Box<dyn Fn() -> Vec<(FileKind, FileNumber, u64)> + Send + Sync>,
+    /// Called in every step: frees the readers of closed tables that nobody reads from any more; true if there were any.
+    pub(crate) free_readers: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) on_tick: OnTick,
+    pub(crate) on_panic: OnPanic,
     /// Called when a retired janitor has seen the last reader go.
     pub(crate) on_end: Box<dyn Fn() + Send + Sync>,
 }
@@ -161,7 +102,7 @@ struct Queue {
     /// Memtables that only values of readers keep.
     memtables: Vec<Arc<MemTable>>,
     /// Taken out of `files` by the step that looks at them now.
-    in_hand: Vec<FileNumber>,
+    in_hand: Vec<(FileKind, FileNumber, u64)>,
 }
 
 /// See the module's text.
@@ -236,19 +177,21 @@ impl Janitor {
     }
 
     fn run(&self) {
+        mark_background_thread();
         while !self.is_stopped.load(Ordering::Acquire) {
             let period = match self.has_waiting() {
                 true => PERIOD_WAITING,
                 false => PERIOD_IDLE,
             };
-            let lock = self.wake.lock.lock();
-            if !self.wake.is_set.load(Ordering::Acquire) {
-                drop(self.wake.called.wait_timeout(lock, period));
-            } else {
-                drop(lock);
+            self.wake.wait(period);
+            // A user's file system or listener may panic: the janitor goes on, and the panic is reported.
+            let step = AssertUnwindSafe(|| {
+                self.step();
+                (self.config.on_tick)();
+            });
+            if let Err(panic) = catch_unwind(step) {
+                (self.config.on_panic)(&*panic);
             }
-            self.step();
-            (self.config.on_tick)();
             // Acquire pairs with the Release in `retire`: what was buried before is seen in the graveyard.
             if self.is_retired.load(Ordering::Acquire) && !self.is_held() {
                 self.drain();
@@ -262,8 +205,7 @@ impl Janitor {
     /// wait then are orphans, which the next open removes.
     pub(crate) fn retire(&self) {
         self.is_retired.store(true, Ordering::Release);
-        self.wake.waits.store(true, Ordering::Relaxed);
-        self.wake.call();
+        self.wake.await_readers();
     }
 
     /// True while a reader has something that ends here.
@@ -274,11 +216,7 @@ impl Janitor {
     /// Ends the thread, if there is one; waits for it unless called on it.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
-        self.wake.is_set.store(true, Ordering::Release);
-        // Under the lock: the thread is either before its look at the mark, or asleep. Else it could miss this for a period.
-        let lock = self.wake.lock.lock();
-        self.wake.called.notify_all();
-        drop(lock);
+        self.wake.call_for_certain();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -303,8 +241,13 @@ impl Janitor {
             queue.files.push(Obsolete { kind, number, bytes, tries: 0, not_before_ms: 0 });
         }
         drop(queue);
-        self.wake.waits.store(true, Ordering::Relaxed);
-        self.wake.call();
+        self.wake.call_when_readers_leave();
+    }
+
+    fn take_released(&self) {
+        for (kind, number, bytes) in (self.config.released)() {
+            self.obsolete(kind, number, bytes);
+        }
     }
 
     fn has_waiting(&self) -> bool {
@@ -313,27 +256,22 @@ impl Janitor {
         has_retired || !queue.files.is_empty() || !queue.memtables.is_empty() || !self.graveyard.is_empty()
     }
 
-    /// Does what can be done now; true if anything was.
+    /// Does what can be done now; true if anything was. Nothing once the janitor was stopped: others may have the directory.
     pub(crate) fn step(&self) -> bool {
-        let mut deleted = Vec::new();
-        let any = self.work(&mut deleted);
-        // With no lock held: a listener may do what it likes.
-        for event in deleted {
-            self.config.listeners.iter().for_each(|listener| listener.table_file_deleted(&event));
+        if self.is_stopped.load(Ordering::Acquire) {
+            return false;
         }
-        any
-    }
-
-    fn work(&self, deleted: &mut Vec<TableFileEvent>) -> bool {
         let _one_at_a_time = self.working.lock();
         // Cleared first: a call that comes while we look makes us look again.
-        self.wake.is_set.store(false, Ordering::Release);
+        self.wake.look();
         let now = self.config.clock.monotonic_micros() / 1000;
         self.pins.tick(now);
+        self.take_released();
         let freed = self.free_views();
-        let unlinked = self.unlink_due(now, deleted);
-        self.wake.waits.store(self.has_waiting(), Ordering::Relaxed);
-        freed || unlinked
+        let unlinked = self.unlink_due(now);
+        self.wake.set_waits(self.has_waiting());
+        let closed = (self.config.free_readers)();
+        freed || unlinked || closed
     }
 
     fn free_views(&self) -> bool {
@@ -358,7 +296,7 @@ impl Janitor {
         any || !kept.is_empty()
     }
 
-    fn unlink_due(&self, now: u64, deleted: &mut Vec<TableFileEvent>) -> bool {
+    fn unlink_due(&self, now: u64) -> bool {
         // Logs go in their order: as long as the oldest that MANIFEST may need is there, all after it are.
         let mut oldest_log;
         let due: Vec<Obsolete> = {
@@ -368,7 +306,7 @@ impl Janitor {
             oldest_log = later.iter().fold(None, |oldest, file| file.oldest_log(oldest));
             due.sort_unstable_by_key(|file| file.number);
             queue.files = later;
-            queue.in_hand = due.iter().map(|file| file.number).collect();
+            queue.in_hand = due.iter().map(|file| (file.kind, file.number, file.bytes)).collect();
             due
         };
         let mut any = false;
@@ -383,21 +321,22 @@ impl Janitor {
             match self.unlink(&file) {
                 Ok(()) => {
                     any = true;
-                    if file.kind == FileKind::Table && !self.config.listeners.is_empty() {
-                        deleted.push(TableFileEvent { file: file.number, bytes: file.bytes });
+                    if file.kind == FileKind::Table {
+                        let event = TableFileEvent { file: file.number, bytes: file.bytes };
+                        self.config.outbox.post(Event::TableFileDeleted(event));
                     }
                 }
                 Err(error) if error.is_not_found() => {
                     // Somebody else removed it, or it was unlinked twice: both are bugs.
                     self.missing.fetch_add(1, Ordering::Relaxed);
-                    self.log(LogLevel::Error, &format!("bug: an obsolete file is not there: {error}"));
+                    self.config.outbox.log(LogLevel::Error, || format!("bug: an obsolete file is not there: {error}"));
                 }
                 Err(error) => {
                     oldest_log = file.oldest_log(oldest_log);
                     file.tries += 1;
                     let wait = (RETRY_FIRST_MS << file.tries.min(10)).min(RETRY_MAX_MS);
                     file.not_before_ms = now + wait;
-                    self.log(LogLevel::Warn, &format!("unlink failed, next try in {wait} ms: {error}"));
+                    self.config.outbox.log(LogLevel::Warn, || format!("unlink failed, next try in {wait} ms: {error}"));
                     kept.push(file);
                 }
             }
@@ -412,13 +351,10 @@ impl Janitor {
         let fs = &self.config.fs;
         let path = |name: String| self.config.dir.join(name);
         match file.kind {
-            FileKind::Table => {
-                (self.config.forget_table)(file.number);
-                match fs.remove_file(&path(file_name::table(file.number))) {
-                    Err(error) if error.is_not_found() => fs.remove_file(&path(file_name::old_table(file.number)))?,
-                    other => other?,
-                }
-            }
+            FileKind::Table => match fs.remove_file(&path(file_name::table(file.number))) {
+                Err(error) if error.is_not_found() => fs.remove_file(&path(file_name::old_table(file.number)))?,
+                other => other?,
+            },
             FileKind::Wal => fs.remove_file(&path(file_name::wal(file.number)))?,
             FileKind::Manifest => fs.remove_file(&path(file_name::manifest(file.number)))?,
             FileKind::Options => fs.remove_file(&path(file_name::options(file.number)))?,
@@ -435,21 +371,16 @@ impl Janitor {
         Ok(())
     }
 
-    fn log(&self, level: LogLevel, message: &str) {
-        if let Some(logger) = &self.config.logger {
-            logger.log(level, message);
-        }
-    }
-
     /// Works until nothing more can be done now.
     pub(crate) fn drain(&self) {
         while self.step() {}
     }
 
-    /// Files that wait to be unlinked.
-    pub(crate) fn waiting_files(&self) -> Vec<FileNumber> {
+    /// Files that wait to be unlinked, with their sizes.
+    pub(crate) fn waiting_files(&self) -> Vec<(FileKind, FileNumber, u64)> {
         let queue = self.queue.lock();
-        queue.files.iter().map(|file| file.number).chain(queue.in_hand.iter().copied()).collect()
+        let files = queue.files.iter().map(|file| (file.kind, file.number, file.bytes));
+        files.chain(queue.in_hand.iter().copied()).collect()
     }
 
     /// Files unlinked so far.

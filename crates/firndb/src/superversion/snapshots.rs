@@ -3,15 +3,20 @@
 //! Making one takes no lock: a slot is claimed as pending, then the visible sequence number is read, then stored. A job
 //! that freezes its list reads the visible number first, then looks at the slots. With a full fence in each between its
 //! two steps, either the job sees the slot, or the snapshot is not older than what the job read, which joins the list.
+//!
+//! A job that drops whole files, with what snapshots may see in them, announces that first, and looks at the slots then. In
+//! the same way, either it sees the slot, and does not drop what the snapshot sees, or the snapshot sees the announcement:
+//! then it holds the views that are current while it is made, and reads through those.
 
 use std::panic::Location;
 
 use crate::error::{Error, ErrorKind};
-use crate::format::key::SequenceNumber;
+use crate::format::key::{ColumnFamilyId, SequenceNumber};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::pins::{PENDING, PinGuard, PinKind, PinRegistry, PinSpec};
+use super::view::SuperVersion;
 
 /// How often a job looks again at a snapshot that is being made, before it keeps everything instead.
 const PENDING_TRIES: usize = 100;
@@ -43,7 +48,16 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct Inner {
     sequence: SequenceNumber,
+    /// Nearly always none.
+    held: Vec<HeldView>,
     pin: PinGuard,
+}
+
+/// A view that a snapshot reads through. The pin is last: it is given back after what it accounts for.
+#[derive(Debug)]
+pub(crate) struct HeldView {
+    pub(crate) view: Arc<SuperVersion>,
+    pub(crate) _pin: PinGuard,
 }
 
 impl Snapshot {
@@ -69,6 +83,16 @@ impl Snapshot {
     pub(crate) fn touch(&self) {
         self.inner.pin.touch();
     }
+
+    /// The view of a family that the snapshot is read through, if the current one will not do.
+    #[inline]
+    pub(crate) fn held_view(&self, family: ColumnFamilyId) -> Option<&Arc<SuperVersion>> {
+        let held = &self.inner.held;
+        if held.is_empty() {
+            return None;
+        }
+        held.iter().map(|held| &held.view).find(|view| view.config.id == family)
+    }
 }
 
 /// The snapshots that a job respects, in ascending order; the visible number of the moment is the last one.
@@ -79,14 +103,37 @@ pub(crate) struct FrozenSnapshots {
     pub(crate) keeps_everything: bool,
 }
 
+/// The snapshots of a moment, as far as pickers ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LiveSnapshots {
+    /// Entries up to this number are seen alike by all snapshots that live, and by those to come; 0 while it is not known,
+    /// because one is being made.
+    pub(crate) oldest: SequenceNumber,
+    /// `None` if there is none; as large as can be while one is being made.
+    pub(crate) newest: Option<SequenceNumber>,
+}
+
+/// A job is about to drop files.
+#[derive(Debug)]
+pub(crate) struct AnnouncedDrop(Arc<PinRegistry>);
+
+impl Drop for AnnouncedDrop {
+    fn drop(&mut self) {
+        // Release: a snapshot that finds no announcement any more finds the view without the files.
+        self.0.drops.fetch_sub(1, Ordering::Release);
+    }
+}
+
 impl PinRegistry {
-    /// Makes a snapshot of what is visible now.
+    /// Makes a snapshot of what is visible now. `views` are the current ones of all families; they are asked for only while
+    /// files are dropped.
     #[inline]
     pub(crate) fn snapshot(
         self: &Arc<Self>,
         visible: &AtomicU64,
         site: &'static Location<'static>,
         label: Option<&'static str>,
+        views: impl FnOnce() -> Vec<HeldView>,
     ) -> Snapshot {
         let pin = self.claim(PinSpec {
             kind: PinKind::Snapshot,
@@ -102,7 +149,39 @@ impl PinRegistry {
         let sequence = SequenceNumber(visible.load(Ordering::Acquire));
         // Release: a job that sees the number has all that it needs.
         pin.slot().sequence.store(sequence.0, Ordering::Release);
-        Snapshot { inner: Arc::new(Inner { sequence, pin }) }
+        // The fence above pairs with the one in `announce_drop`; Acquire with the Release of its end. Whoever misses the announcement is seen by the job.
+        let held = if self.drops.load(Ordering::Acquire) > 0 { views() } else { Vec::new() };
+        Snapshot { inner: Arc::new(Inner { sequence, held, pin }) }
+    }
+
+    /// Says that files are about to be dropped, until the answer is dropped. Look at the snapshots after that: those that
+    /// are not seen then hold the views that they were made with.
+    pub(crate) fn announce_drop(self: &Arc<Self>) -> AnnouncedDrop {
+        self.drops.fetch_add(1, Ordering::Relaxed);
+        // Pairs with the fence in `snapshot`: the announcement is made before the slots are looked at.
+        fence(Ordering::SeqCst);
+        AnnouncedDrop(Arc::clone(self))
+    }
+
+    /// As [`LiveSnapshots::oldest`].
+    pub(crate) fn oldest(&self, visible: &AtomicU64) -> SequenceNumber {
+        self.snapshots(visible).oldest
+    }
+
+    /// The snapshots that live now.
+    pub(crate) fn snapshots(&self, visible: &AtomicU64) -> LiveSnapshots {
+        let mut oldest = visible.load(Ordering::Acquire);
+        let mut newest = None;
+        // As in `freeze`.
+        fence(Ordering::SeqCst);
+        self.for_each(|_, slot| {
+            if slot.is_snapshot() {
+                let sequence = slot.sequence.load(Ordering::Acquire);
+                oldest = oldest.min(if sequence == PENDING { 0 } else { sequence });
+                newest = newest.max(Some(sequence));
+            }
+        });
+        LiveSnapshots { oldest: SequenceNumber(oldest), newest: newest.map(SequenceNumber) }
     }
 
     /// The snapshots that a job starting now must respect.

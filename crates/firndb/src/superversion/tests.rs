@@ -43,7 +43,8 @@ fn version(files: &[u64]) -> Arc<Version> {
 }
 
 fn family(seed: &JanitorSeed, files: &[u64]) -> Arc<FamilyState> {
-    let config = FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise };
+    let config =
+        FamilyConfig { id: ColumnFamilyId(0), name: "default".to_owned(), order: KeyOrder::Bytewise, merge: None };
     FamilyState::new(config, memtable(1), version(files), Arc::clone(&seed.graveyard))
 }
 
@@ -67,11 +68,12 @@ fn janitor(fs: &MemoryFs, needed: &Arc<Mutex<Vec<u64>>>, seed: JanitorSeed) -> (
         dir: PathBuf::from("/db"),
         clock: Arc::clone(&clock) as _,
         statistics: Arc::new(Statistics::default()),
-        listeners: Vec::new(),
-        logger: None,
+        outbox: Default::default(),
         is_needed: Box::new(move |_, number| needed.lock().contains(&number.0)),
-        forget_table: Box::new(|_| {}),
+        released: Box::new(Vec::new),
+        free_readers: Box::new(|| false),
         on_tick: Box::new(|| {}),
+        on_panic: Box::new(|_| {}),
         on_end: Box::new(|| {}),
     };
     (Janitor::new(config, seed), clock)
@@ -124,6 +126,32 @@ fn replaced_views_are_freed_by_the_janitor_once_nobody_has_them() {
 }
 
 /// T7: the last reader's end and the janitor's own look come together.
+#[test]
+fn a_reader_whose_view_was_not_replaced_calls_nobody_though_an_old_one_is_held() {
+    let (seed, fs) = (JanitorSeed::new(), MemoryFs::new());
+    let family = family(&seed, &[1]);
+    let (pins, wake) = (Arc::clone(&seed.pins), Arc::clone(&seed.wake));
+    let (janitor, _) = janitor(&fs, &Arc::default(), seed);
+    let reader = || {
+        let pin = pins.claim(spec(PinKind::Iterator, 0));
+        (family.load_full(), pin)
+    };
+    let (old, other) = (reader(), reader());
+    family.switch_memtable(memtable(2));
+    janitor.step();
+    for _ in 0..3 {
+        drop(reader());
+        assert!(!wake.is_called(), "its view is the current one");
+    }
+    drop(other);
+    assert!(wake.is_called(), "it may have been the last");
+    janitor.step();
+    assert!(!wake.is_called() && janitor.graveyard.held().len() == 1);
+    drop(old);
+    assert!(wake.is_called() && janitor.step());
+    assert!(janitor.graveyard.held().is_empty());
+}
+
 #[test]
 fn t7_each_file_is_unlinked_exactly_once() {
     let fs = MemoryFs::new();
@@ -184,9 +212,9 @@ fn t30_a_failed_unlink_is_tried_again() {
 fn t2_t4_a_frozen_list_has_every_snapshot_until_its_last_copy_goes() {
     let seed = JanitorSeed::new();
     let visible = AtomicU64::new(10);
-    let many: Vec<_> = (0..200).map(|_| seed.pins.snapshot(&visible, Location::caller(), None)).collect();
+    let many: Vec<_> = (0..200).map(|_| seed.pins.snapshot(&visible, Location::caller(), None, Vec::new)).collect();
     visible.store(20, Ordering::Release);
-    let later = seed.pins.snapshot(&visible, Location::caller(), Some("later"));
+    let later = seed.pins.snapshot(&visible, Location::caller(), Some("later"), Vec::new);
     visible.store(30, Ordering::Release);
     let sequences = |pins: &PinRegistry| pins.freeze(&visible).sequences.iter().map(|s| s.0).collect::<Vec<_>>();
     assert_eq!(sequences(&seed.pins), [10, 20, 30]);
@@ -378,12 +406,12 @@ proptest! {
             views.push(family.load_full());
         }
         let pins: Vec<usize> = pins.into_iter().map(|at| at.min(edits.len())).collect();
-        let pinned: Vec<_> = pins.iter().map(|at| Some(Arc::clone(&views[*at]))).collect();
+        let pinned: Vec<_> = pins.iter().map(|at| Arc::clone(&views[*at])).collect();
         let now = [Arc::clone(&views[edits.len()])];
         drop(views);
-        let held = attribute(&pinned, &now);
+        let held = attribute(&pinned.iter().cloned().map(Pinned::View).collect::<Vec<_>>(), &now, &[]);
         let is_in = |life: &Life, at: usize| (life.birth..life.death).contains(&at);
-        let named: std::collections::BTreeSet<u64> = pinned.iter().flatten().chain(&now)
+        let named: std::collections::BTreeSet<u64> = pinned.iter().chain(&now)
             .flat_map(|view| view.version.files().map(|(_, file)| file.number().0).collect::<Vec<_>>()).collect();
         for life in &lives {
             let is_alive = pins.iter().chain([&edits.len()]).any(|at| is_in(life, *at));
@@ -413,7 +441,8 @@ proptest! {
             family(&seed, &files.iter().copied().collect::<Vec<_>>()).load_full()
         };
         let now = [view(&current)];
-        let pinned: Vec<_> = pins.iter().map(|files| files.as_ref().map(&view)).collect();
+        let pin = |files: &Option<_>| files.as_ref().map_or(Pinned::Nothing, |files| Pinned::View(view(files)));
+        let pinned: Vec<_> = pins.iter().map(pin).collect();
         let zombie_bytes = |without: Option<usize>| -> u64 {
             let kept: std::collections::BTreeSet<u64> = pins.iter().enumerate()
                 .filter(|(pin, _)| Some(*pin) != without)
@@ -421,7 +450,7 @@ proptest! {
                 .filter(|number| !current.contains(number)).collect();
             kept.iter().map(|number| 1 << number).sum()
         };
-        let held = attribute(&pinned, &now);
+        let held = attribute(&pinned, &now, &[]);
         for (pin, held) in held.iter().enumerate() {
             prop_assert_eq!(zombie_bytes(None) - zombie_bytes(Some(pin)), held.disk.exclusive);
             for number in &held.files {

@@ -19,12 +19,8 @@ use crate::format::comparator::KeyOrder;
 use crate::format::key::{TRAILER_LEN, trailer, user_key};
 
 use super::block_builder::shared_prefix;
-
-const HASH_INDEX_BIT: u32 = 1 << 31;
-const RESERVED_BIT: u32 = 1 << 30;
-const UNIFORM_BIT: u32 = 1 << 29;
-const SEPARATED_BIT: u32 = 1 << 28;
-const COUNT_MASK: u32 = (1 << 28) - 1;
+use super::layout::{COUNT_MASK, HASH_INDEX_BIT, RESERVED_BIT, SEPARATED_BIT, UNIFORM_BIT};
+use super::separated;
 
 /// The content of a plain block, its bounds checked.
 #[derive(Debug)]
@@ -65,10 +61,7 @@ impl Block {
         let packed_at = data.len().checked_sub(4).ok_or_else(|| bad("a block without its restart count"))?;
         let packed = u32_at(&data, packed_at).unwrap_or(0);
         if packed & (RESERVED_BIT | SEPARATED_BIT) != 0 {
-            return Err(Error::new(
-                ErrorKind::NotSupported,
-                "a data block with separated keys and values, which this version cannot read",
-            ));
+            return Block::of_another_form(data, packed, offset);
         }
         let restarts = packed & COUNT_MASK & !UNIFORM_BIT;
         let mut end = packed_at;
@@ -86,6 +79,16 @@ impl Block {
             return Err(bad("a block without restart points"));
         }
         Ok(Block { data: data.into_boxed_slice(), entries_end: entries_end as u32, restarts, offset })
+    }
+
+    /// A block that has to be put into the plain form first.
+    #[cold]
+    fn of_another_form(data: Vec<u8>, packed: u32, offset: u64) -> Result<Block> {
+        if packed & RESERVED_BIT != 0 {
+            let what = "a data block of a form that this version does not know";
+            return Err(Error::new(ErrorKind::NotSupported, what));
+        }
+        Block::new(separated::joined(&data, packed)?, offset)
     }
 
     #[inline]
@@ -390,6 +393,7 @@ impl BlockCursor {
     }
 
     /// To the first entry at or after the internal key `target`.
+    #[inline(always)]
     pub(crate) fn seek(&mut self, block: &Block, order: &KeyOrder, target: &[u8]) -> Result<()> {
         if block.is_empty() {
             self.is_valid = false;

@@ -1,35 +1,39 @@
 //! Writes one table file: data blocks, filter, index, properties, metaindex, footer.
 //!
-//! Written for speed: an entry costs its comparison with the last one, its prefix-compressed bytes, and one hash if
-//! there is a filter. Nothing is allocated for an entry. Blocks gather in a buffer that goes to the file in large
-//! appends.
+//! Flow: `flush` and `compaction` -> **[`TableBuilder`]** -> [`super::block_builder`], [`super::index_builder`],
+//! [`super::filter`] -> [`super::block_writer`] -> the file.
 //!
-//! Invariants: (1) keys ascend strictly by the internal order; (2) a separator lies between the last key of its block
-//! and the first key of the next; (3) the properties say what was written, counts above all: RocksDB refuses
-//! compactions whose counts disagree. Source: RocksDB `table/block_based/block_based_table_builder.cc`.
+//! Written for speed: an entry costs its comparison with the last one, its prefix-compressed bytes, and one hash if
+//! there is a filter. Nothing is allocated for an entry.
+//!
+//! Invariants: (1) keys ascend strictly by the internal order; (2) the properties say what was written, counts above all:
+//! RocksDB refuses compactions whose counts disagree; (3) the parts of an index and those of a filter end with the same
+//! data blocks. Source: RocksDB `table/block_based/block_based_table_builder.cc`.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::checksum::{ChecksumType, block_checksum, unique_id};
+use crate::format::checksum::{ChecksumType, unique_id};
 use crate::format::comparator::KeyOrder;
-use crate::format::compression::{Compression, compress};
+use crate::format::compression::Compression;
 use crate::format::key::{
-    ColumnFamilyId, FileNumber, ParsedKey, SequenceNumber, ValueKind, append_internal_key, user_key,
+    ColumnFamilyId, FileNumber, ParsedKey, SequenceNumber, ValueKind, exclusive_end, internal_key,
 };
+use crate::format::limits;
+use crate::format::prefix::PrefixExtractor;
 use crate::format::xxph3::hash64;
 use crate::fs::WritableFile;
+use crate::iter::range_tombstones::RangeTombstone;
 
 use super::block_builder::BlockBuilder;
-use super::filter::bloom::BloomBuilder;
-use super::layout::{BlockHandle, Footer, TRAILER_LEN, meta};
-use super::properties::TableProperties;
-
-/// Bytes gathered before they are handed to the file.
-const WRITE_BYTES: usize = 256 * 1024;
-/// A key or value is shorter than this: the block format has 32-bit lengths.
-const ENTRY_BYTES_MAX: usize = 1 << 30;
+use super::block_writer::BlockWriter;
+use super::filter::builder::{FilterBuilder, FilterConfig};
+use super::index_builder::{IndexBuilder, IndexEncoding};
+use super::layout::{BlockHandle, Footer, meta};
+use super::properties::{TableCounts, TableProperties};
+use super::range_block;
 
 /// How tables are written.
 #[derive(Debug, Clone)]
@@ -40,7 +44,27 @@ pub(crate) struct TableConfig {
     pub(crate) checksum: ChecksumType,
     pub(crate) compression: Compression,
     pub(crate) bloom_bits_per_key: Option<f64>,
+    /// Ribbon filters instead of Bloom filters.
+    pub(crate) is_ribbon: bool,
+    pub(crate) whole_key_filtering: bool,
+    pub(crate) prefixes: Option<PrefixExtractor>,
+    /// Bytes of a part of an index of two levels; `None` for a plain index.
+    pub(crate) index_part_bytes: Option<usize>,
+    /// The filter is cut as the index is, if that is.
+    pub(crate) partition_filters: bool,
     pub(crate) format_version: u32,
+    /// The creation time in the properties is that of the newest entry: RocksDB's FIFO families go by it.
+    pub(crate) is_dated_by_newest: bool,
+    /// The name of the family's merge operator; empty: none.
+    pub(crate) merge_operator: String,
+}
+
+impl TableConfig {
+    fn filter(&self) -> Option<FilterConfig> {
+        let (has_whole_keys, prefixes) = (self.whole_key_filtering, self.prefixes);
+        let bits_per_key = self.bloom_bits_per_key.filter(|_| has_whole_keys || prefixes.is_some())?;
+        Some(FilterConfig { bits_per_key, is_ribbon: self.is_ribbon, has_whole_keys, prefixes })
+    }
 }
 
 impl Default for TableConfig {
@@ -52,7 +76,14 @@ impl Default for TableConfig {
             checksum: ChecksumType::Xxh3,
             compression: Compression::None,
             bloom_bits_per_key: None,
+            is_ribbon: false,
+            whole_key_filtering: true,
+            prefixes: None,
+            index_part_bytes: None,
+            partition_filters: false,
             format_version: 5,
+            is_dated_by_newest: false,
+            merge_operator: String::new(),
         }
     }
 }
@@ -81,76 +112,72 @@ pub(crate) struct BuiltTable {
     pub(crate) largest: Vec<u8>,
     pub(crate) smallest_seq: SequenceNumber,
     pub(crate) largest_seq: SequenceNumber,
-    pub(crate) entries: u64,
+    pub(crate) counts: TableCounts,
     pub(crate) tail_size: u64,
     pub(crate) unique_id: Option<[u8; 16]>,
 }
 
 /// A table file in the making.
 pub(crate) struct TableBuilder {
-    file: Arc<dyn WritableFile>,
+    writer: BlockWriter,
     config: TableConfig,
     context: TableBuildContext,
+    base_context: u32,
     block: BlockBuilder,
-    filter: Option<BloomBuilder>,
-    /// Separators as internal keys, one after the other, with their ends and handles.
-    separators: Vec<u8>,
-    index: Vec<(usize, BlockHandle)>,
+    filter: Option<FilterBuilder>,
+    index: IndexBuilder,
+    /// Ascending by begin, the newest first.
+    range_tombstones: Vec<RangeTombstone>,
     /// A block was ended, and its separator waits for the next key.
     pending: Option<BlockHandle>,
-    needs_internal_separators: bool,
     /// The last key of the ended block.
     last_key: Vec<u8>,
     smallest: Vec<u8>,
     smallest_seq: SequenceNumber,
     largest_seq: SequenceNumber,
-    buffer: Vec<u8>,
-    /// Bytes handed to the file or in the buffer.
-    offset: u64,
-    compressed: Vec<u8>,
     properties: TableProperties,
 }
 
 impl TableBuilder {
     /// A builder that appends to `file`, which is empty.
     pub(crate) fn new(file: Arc<dyn WritableFile>, config: TableConfig, context: TableBuildContext) -> TableBuilder {
+        // Not 0, and another one for each file: a block that comes to lie in another file or place is known by it.
+        let base_context = match config.format_version {
+            ..6 => 0,
+            _ => hash64(format!("{} {}", context.session_id, context.file_number).as_bytes()) as u32 | 1,
+        };
         TableBuilder {
-            file,
+            writer: BlockWriter::new(file, config.checksum, base_context),
             block: BlockBuilder::new(config.restart_interval),
-            filter: config.bloom_bits_per_key.map(BloomBuilder::new),
+            filter: config.filter().map(FilterBuilder::new),
             config,
             context,
-            separators: Vec::new(),
-            index: Vec::new(),
+            base_context,
+            index: IndexBuilder::default(),
+            range_tombstones: Vec::new(),
             pending: None,
-            needs_internal_separators: false,
             last_key: Vec::new(),
             smallest: Vec::new(),
             smallest_seq: SequenceNumber::MAX,
             largest_seq: SequenceNumber::ZERO,
-            buffer: Vec::with_capacity(WRITE_BYTES + 8192),
-            offset: 0,
-            compressed: Vec::new(),
-            properties: TableProperties::default(),
+            properties: TableProperties { older_versions: Some(0), ..TableProperties::default() },
         }
     }
 
     /// Bytes of the file so far, with the block that is being built.
     #[inline]
     pub(crate) fn estimated_size(&self) -> u64 {
-        self.offset + self.block.size() as u64
+        self.writer.offset() + self.block.size() as u64
     }
 
     /// Adds an entry.
     ///
     /// # Errors
-    /// `Internal` if the key does not sort after the last one; `Limit` for entries of more than 1 GiB; what the file
+    /// `Internal` if the key does not sort after the last one; `Limit` for keys and values that are too long; what the file
     /// says. The file is then to be thrown away.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let parsed = ParsedKey::parse(key)?;
-        if key.len() > ENTRY_BYTES_MAX || value.len() > ENTRY_BYTES_MAX {
-            return Err(Error::new(ErrorKind::Limit, "a table holds keys and values of at most 1 GiB"));
-        }
+        limits::check_entry(parsed.user_key, value)?;
         if self.properties.entries > 0 {
             let last = if self.block.is_empty() { &self.last_key[..] } else { self.block.last_key() };
             if self.context.order.compare_internal(last, key) != Ordering::Less {
@@ -166,13 +193,13 @@ impl TableBuilder {
                 self.end_block()?;
             }
             if let Some(handle) = self.pending.take() {
-                self.push_separator(Some(key), handle);
+                self.index.push(&self.context.order, &self.last_key, Some(key), handle);
             }
         } else {
             self.smallest.extend_from_slice(key);
         }
         if let Some(filter) = &mut self.filter {
-            filter.add_hash(hash64(parsed.user_key));
+            filter.add(parsed.user_key);
         }
         self.block.add(key, value);
         self.smallest_seq = self.smallest_seq.min(parsed.sequence);
@@ -189,58 +216,65 @@ impl TableBuilder {
         Ok(())
     }
 
+    /// Notes that the entry added last is there beside a newer one of its key.
+    #[inline]
+    pub(crate) fn count_older_version(&mut self) {
+        *self.properties.older_versions.get_or_insert(0) += 1;
+    }
+
+    /// Adds a range tombstone, which holds at least one key: ascending by begin, the newest first; before, between or after
+    /// the entries.
+    pub(crate) fn add_range_tombstone(&mut self, tombstone: RangeTombstone) {
+        debug_assert!(self.context.order.compare(&tombstone.begin, &tombstone.end).is_lt(), "it holds a key");
+        self.range_tombstones.push(tombstone);
+    }
+
+    /// Whether nothing was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.properties.entries == 0 && self.range_tombstones.is_empty()
+    }
+
+    /// Writes the range tombstones, if there are any, and counts them in; the bounds of the table go as far as they do.
+    fn end_range_tombstones(&mut self) -> Result<Option<BlockHandle>> {
+        if self.range_tombstones.is_empty() {
+            return Ok(None);
+        }
+        let tombstones = std::mem::take(&mut self.range_tombstones);
+        let handle = self.writer.write(&range_block::encode(&tombstones), Compression::None)?;
+        let order = self.context.order.clone();
+        for tombstone in &tombstones {
+            let begin = internal_key(&tombstone.begin, tombstone.sequence, ValueKind::RangeDeletion as u8);
+            let end = exclusive_end(&tombstone.end);
+            let properties = &mut self.properties;
+            properties.raw_key_bytes += begin.len() as u64;
+            properties.raw_value_bytes += tombstone.end.len() as u64;
+            self.smallest_seq = self.smallest_seq.min(tombstone.sequence);
+            self.largest_seq = self.largest_seq.max(tombstone.sequence);
+            if self.smallest.is_empty() || order.compare_internal(&begin, &self.smallest).is_lt() {
+                self.smallest = begin;
+            }
+            if self.last_key.is_empty() || order.compare_internal(&end, &self.last_key).is_gt() {
+                self.last_key = end;
+            }
+        }
+        let count = tombstones.len() as u64;
+        let properties = &mut self.properties;
+        properties.entries += count;
+        properties.deletions += count;
+        properties.range_deletions += count;
+        Ok(Some(handle))
+    }
+
     fn end_block(&mut self) -> Result<()> {
         self.last_key.clear();
         self.last_key.extend_from_slice(self.block.last_key());
-        let content = self.block.finish();
-        let handle = write_block(
-            &mut self.buffer,
-            &mut self.offset,
-            &self.config,
-            self.config.compression,
-            &mut self.compressed,
-            content,
-        )?;
+        self.pending = Some(self.writer.write(self.block.finish(), self.config.compression)?);
         self.block.reset();
         self.properties.data_blocks += 1;
-        self.pending = Some(handle);
-        if self.buffer.len() >= WRITE_BYTES {
-            self.hand_over()?;
+        if let Some(filter) = &mut self.filter {
+            filter.end_block();
         }
         Ok(())
-    }
-
-    fn hand_over(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            self.file.append(&self.buffer)?;
-            self.buffer.clear();
-        }
-        Ok(())
-    }
-
-    /// Notes the separator of the ended block: at or after its last key, before `next`.
-    fn push_separator(&mut self, next: Option<&[u8]>, handle: BlockHandle) {
-        let last = user_key(&self.last_key);
-        let shortened = match next {
-            Some(next) if self.context.order.is_bytewise() => shortest_separator(last, user_key(next)),
-            _ => None,
-        };
-        match shortened {
-            // Sorts before every entry of its user key, which is in no block.
-            Some(len) => {
-                let start = self.separators.len();
-                self.separators.extend_from_slice(&last[..len]);
-                self.separators[start + len - 1] += 1;
-                append_internal_key(&mut self.separators, &[], SequenceNumber::MAX, ValueKind::Value as u8);
-            }
-            None => {
-                self.separators.extend_from_slice(&self.last_key);
-                if next.is_some_and(|next| user_key(next) == last) {
-                    self.needs_internal_separators = true;
-                }
-            }
-        }
-        self.index.push((self.separators.len(), handle));
     }
 
     /// Writes what is left and returns what the file is. Does not sync.
@@ -249,31 +283,23 @@ impl TableBuilder {
             self.end_block()?;
         }
         if let Some(handle) = self.pending.take() {
-            self.push_separator(None, handle);
+            self.index.push(&self.context.order, &self.last_key, None, handle);
         }
-        let tail_start = self.offset;
+        let tail_start = self.writer.offset();
+        let encoding = self.index.encoding(self.config.format_version, self.config.index_restart_interval);
+        let parts = self.parts();
         let mut metaindex: Vec<(&str, BlockHandle)> = Vec::new();
-        let mut filter_bytes = 0;
-        let filter = self.filter.take().map(BloomBuilder::finish).filter(|filter| !filter.is_empty());
-        if let Some(filter) = &filter {
-            let handle = self.write_plain(filter)?;
-            filter_bytes = handle.size;
-            metaindex.push((meta::FULL_FILTER, handle));
+        metaindex.extend(self.write_filter(&parts, encoding)?);
+        let index = self.write_index(&parts, encoding)?;
+        if let Some(handle) = self.end_range_tombstones()? {
+            metaindex.push((meta::RANGE_DELETIONS, handle));
         }
-        let user_key_index = self.config.format_version >= 3 && !self.needs_internal_separators;
-        let delta = self.config.format_version >= 4;
-        let index = self.build_index(user_key_index, delta);
-        let index_handle = write_block(
-            &mut self.buffer,
-            &mut self.offset,
-            &self.config,
-            self.config.compression,
-            &mut self.compressed,
-            &index,
-        )?;
-        self.describe(tail_start, index_handle.size, filter_bytes, user_key_index, delta);
+        self.describe(tail_start, encoding);
         let properties = self.properties.encode();
-        metaindex.push((meta::PROPERTIES, self.write_plain(&properties)?));
+        metaindex.push((meta::PROPERTIES, self.writer.write(&properties, Compression::None)?));
+        if self.config.format_version >= 6 {
+            metaindex.push((meta::INDEX, index));
+        }
         metaindex.sort_unstable_by_key(|(name, _)| *name);
         let mut block = BlockBuilder::new(1);
         for (name, handle) in metaindex {
@@ -281,121 +307,109 @@ impl TableBuilder {
             handle.encode(&mut value);
             block.add(name.as_bytes(), &value);
         }
-        let content = block.finish().to_vec();
-        let metaindex = self.write_plain(&content)?;
-        let footer = Footer::encode(self.config.format_version, self.config.checksum, metaindex, index_handle);
-        self.buffer.extend_from_slice(&footer);
-        self.offset += footer.len() as u64;
-        self.hand_over()?;
+        let metaindex = self.writer.write(block.finish(), Compression::None)?;
+        let footer = Footer {
+            format_version: self.config.format_version,
+            checksum: self.config.checksum,
+            metaindex,
+            index: Some(index),
+            base_context: self.base_context,
+            offset: self.writer.offset(),
+        };
+        self.writer.end(&footer.encode())?;
         let context = &self.context;
         Ok(BuiltTable {
-            size: self.offset,
+            size: self.writer.offset(),
             smallest: self.smallest,
             largest: self.last_key,
             smallest_seq: if self.properties.entries == 0 { SequenceNumber::ZERO } else { self.smallest_seq },
             largest_seq: self.largest_seq,
-            entries: self.properties.entries,
-            tail_size: self.offset - tail_start,
+            counts: self.properties.counts(),
+            tail_size: self.writer.offset() - tail_start,
             unique_id: unique_id(&context.db_id, &context.session_id, context.file_number.0),
         })
     }
 
-    fn build_index(&self, user_key_index: bool, delta: bool) -> Vec<u8> {
-        let mut block = BlockBuilder::new(self.config.index_restart_interval);
-        let mut start = 0;
-        let mut previous = BlockHandle::default();
-        for (end, handle) in &self.index {
-            let separator = &self.separators[start..*end];
-            let key = if user_key_index { user_key(separator) } else { separator };
-            if delta {
-                block.add_delta(key, |is_shared, out| match is_shared {
-                    true => {
-                        crate::format::coding::put_signed_varint64(out, handle.size as i64 - previous.size as i64);
-                    }
-                    false => handle.encode(out),
-                });
-            } else {
-                let mut value = Vec::with_capacity(20);
-                handle.encode(&mut value);
-                block.add(key, &value);
-            }
-            previous = *handle;
-            start = *end;
-        }
-        block.finish().to_vec()
+    /// The parts that the index is cut into; none if it is a plain one.
+    fn parts(&self) -> Vec<Range<usize>> {
+        let Some(bytes) = self.config.index_part_bytes else { return Vec::new() };
+        let filter = self.filter.as_ref().filter(|_| self.config.partition_filters);
+        self.index.cut(bytes, |blocks| filter.is_some_and(|filter| filter.part_bytes(blocks) >= bytes))
     }
 
-    fn describe(&mut self, tail_start: u64, index_bytes: u64, filter_bytes: u64, user_key_index: bool, delta: bool) {
+    /// Writes the filter, and says where it is and by which name it is found; `None` if there is none.
+    fn write_filter(
+        &mut self,
+        parts: &[Range<usize>],
+        encoding: IndexEncoding,
+    ) -> Result<Option<(&'static str, BlockHandle)>> {
+        let Some(filter) = self.filter.take() else { return Ok(None) };
+        self.properties.filter_entries = filter.entries();
+        let start = self.writer.offset();
+        let found = if self.config.partition_filters && !parts.is_empty() {
+            let write = |part: &Range<usize>| self.writer.write(&filter.part(part.clone()), Compression::None);
+            let handles = parts.iter().map(write).collect::<Result<Vec<_>>>()?;
+            let top = self.index.encode_top(parts, &handles, encoding);
+            (meta::FILTER_PARTS, self.writer.write(&top, Compression::None)?)
+        } else {
+            let whole = filter.whole();
+            if whole.is_empty() {
+                return Ok(None);
+            }
+            (meta::FULL_FILTER, self.writer.write(&whole, Compression::None)?)
+        };
+        self.properties.filter_bytes = self.writer.offset() - start;
+        Ok(Some(found))
+    }
+
+    /// Writes the index.
+    fn write_index(&mut self, parts: &[Range<usize>], encoding: IndexEncoding) -> Result<BlockHandle> {
+        let (start, codec) = (self.writer.offset(), self.config.compression);
+        let handle = if parts.is_empty() {
+            self.properties.index_type = Some(0);
+            self.writer.write(&self.index.encode(0..self.index.len(), encoding), codec)?
+        } else {
+            let write = |part: &Range<usize>| self.writer.write(&self.index.encode(part.clone(), encoding), codec);
+            let handles = parts.iter().map(write).collect::<Result<Vec<_>>>()?;
+            let top = self.writer.write(&self.index.encode_top(parts, &handles, encoding), codec)?;
+            self.properties.index_type = Some(2);
+            self.properties.index_partitions = parts.len() as u64;
+            self.properties.top_level_index_bytes = top.size;
+            top
+        };
+        self.properties.index_bytes = self.writer.offset() - start;
+        Ok(handle)
+    }
+
+    fn describe(&mut self, tail_start: u64, encoding: IndexEncoding) {
         let context = &self.context;
         let properties = &mut self.properties;
-        properties.index_type = Some(0);
-        properties.index_key_is_user_key = user_key_index;
-        properties.index_value_is_delta_encoded = delta;
-        properties.compression = Some(self.config.compression.property().to_owned());
-        properties.whole_key_filtering = true;
+        properties.merge_operator.clone_from(&self.config.merge_operator);
+        properties.index_key_is_user_key = encoding.has_user_keys;
+        properties.index_value_is_delta_encoded = encoding.is_delta_encoded;
+        properties.compression = Some(match (self.config.format_version, self.config.compression) {
+            (..7, codec) => codec.property().to_owned(),
+            (_, Compression::None) => ";;".to_owned(),
+            (_, codec) => format!("BuiltinV2;{:02X};", codec.to_byte()),
+        });
+        properties.whole_key_filtering = self.config.whole_key_filtering;
+        properties.prefix_filtering = self.config.prefixes.is_some();
+        properties.prefix_extractor = self.config.prefixes.map(|prefixes| prefixes.to_string());
         properties.comparator = context.order.name().to_owned();
         properties.data_bytes = tail_start;
-        properties.index_bytes = index_bytes + TRAILER_LEN as u64;
-        properties.filter_bytes = filter_bytes;
-        if filter_bytes > 0 {
-            properties.filter_policy = "bloomfilter".to_owned();
+        if properties.filter_bytes > 0 {
+            properties.filter_policy = if self.config.is_ribbon { "ribbonfilter" } else { "bloomfilter" }.to_owned();
         }
         properties.family_id = context.family_id.0;
         properties.family_name = context.family_name.clone();
         properties.db_id = context.db_id.clone();
         properties.session_id = context.session_id.clone();
         properties.original_file_number = context.file_number.0;
-        properties.creation_time = context.oldest_key_time;
+        properties.creation_time =
+            if self.config.is_dated_by_newest { context.creation_time } else { context.oldest_key_time };
         properties.oldest_key_time = context.oldest_key_time;
         properties.is_all_logged = context.is_all_logged;
         properties.file_creation_time = context.creation_time;
         properties.tail_start = tail_start;
-    }
-
-    /// Writes a block that is never compressed.
-    fn write_plain(&mut self, content: &[u8]) -> Result<BlockHandle> {
-        write_block(&mut self.buffer, &mut self.offset, &self.config, Compression::None, &mut self.compressed, content)
-    }
-}
-
-fn write_block(
-    buffer: &mut Vec<u8>,
-    offset: &mut u64,
-    config: &TableConfig,
-    codec: Compression,
-    scratch: &mut Vec<u8>,
-    content: &[u8],
-) -> Result<BlockHandle> {
-    let is_compressed = codec != Compression::None && compress(codec, content, scratch)?;
-    let (payload, kind) = if is_compressed { (&scratch[..], codec.to_byte()) } else { (content, 0) };
-    let handle = BlockHandle { offset: *offset, size: payload.len() as u64 };
-    buffer.extend_from_slice(payload);
-    buffer.push(kind);
-    buffer.extend_from_slice(&block_checksum(config.checksum, payload, kind).to_le_bytes());
-    *offset += (payload.len() + TRAILER_LEN) as u64;
-    Ok(handle)
-}
-
-/// The length of a prefix of `a` that, its last byte increased by one, lies after `a` and before `b`; `None` if there
-/// is none that is shorter than `a`.
-fn shortest_separator(a: &[u8], b: &[u8]) -> Option<usize> {
-    let at = super::block_builder::shared_prefix(a, b);
-    match (a.get(at), b.get(at)) {
-        (Some(x), Some(y)) if at + 1 < a.len() && u16::from(*x) + 1 < u16::from(*y) => Some(at + 1),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn separators_are_shortened_only_where_a_byte_fits_between() {
-        assert_eq!(shortest_separator(b"abcdef", b"abq"), Some(3));
-        assert_eq!(shortest_separator(b"abcdef", b"abd"), None);
-        assert_eq!(shortest_separator(b"abc", b"abcd"), None);
-        assert_eq!(shortest_separator(b"ab", b"b"), None);
-        assert_eq!(shortest_separator(b"a\xff\xff", b"b"), None);
     }
 }

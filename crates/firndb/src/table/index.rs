@@ -4,17 +4,20 @@
 //! all of them share. Only separators that agree in those are compared as keys. Under other orders than the bytewise
 //! one the separators themselves are bisected.
 //!
-//! Source: section 6.7 of the format: index types 0, 1 (by its main index) and 3.
+//! An index of two levels is several of these: one over the parts, and one a part ([`super::parts`]). So are the parts of a
+//! filter. A hash index is read by its main index, which is complete: a bisection of the arrays is as quick as a hash.
+//!
+//! Source: section 6.7 of the format: index types 0 to 3.
 
 use std::cmp::Ordering;
 
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::coding::{Reader, u32_at};
 use crate::format::comparator::{KeyOrder, prefix_u64};
 use crate::format::key::{TRAILER_LEN, trailer, user_key};
 
 use super::block_builder::shared_prefix;
-use super::layout::{BlockHandle, Footer, TRAILER_LEN as BLOCK_TRAILER_LEN};
+use super::layout::{BlockHandle, COUNT_MASK, Footer, SEPARATED_BIT, TRAILER_LEN as BLOCK_TRAILER_LEN};
 use super::properties::TableProperties;
 
 /// The parsed index.
@@ -32,23 +35,43 @@ pub(crate) struct Index {
     prefixes: Vec<u64>,
 }
 
+/// How the entries of a table's index blocks are written; those that lead to parts of a filter too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexForm {
+    has_user_keys: bool,
+    /// Handles are followed by the first key of their block.
+    has_first_keys: bool,
+    is_delta_encoded: bool,
+}
+
+impl IndexForm {
+    pub(crate) fn of(properties: &TableProperties) -> IndexForm {
+        IndexForm {
+            has_user_keys: properties.index_key_is_user_key,
+            has_first_keys: properties.index_type == Some(3),
+            is_delta_encoded: properties.index_value_is_delta_encoded,
+        }
+    }
+
+    /// The form of the upper level of a filter.
+    pub(crate) fn without_first_keys(self) -> IndexForm {
+        IndexForm { has_first_keys: false, ..self }
+    }
+}
+
 fn bad(what: &str) -> Error {
     Error::corrupt(CorruptionKind::Malformed, format!("index: {what}"))
 }
 
 impl Index {
     /// Understands the content of an index block; every handle is checked against the file.
-    pub(crate) fn parse(
-        block: &[u8],
-        properties: &TableProperties,
-        order: &KeyOrder,
-        footer: &Footer,
-    ) -> Result<Index> {
-        let has_user_keys = properties.index_key_is_user_key;
-        let has_first_keys = properties.index_type == Some(3);
-        let delta = properties.index_value_is_delta_encoded;
+    pub(crate) fn parse(block: &[u8], form: IndexForm, order: &KeyOrder, footer: &Footer) -> Result<Index> {
         let count_at = block.len().checked_sub(4).ok_or_else(|| bad("no restart count"))?;
-        let restarts = (u32_at(block, count_at).unwrap_or(0) & ((1 << 28) - 1)) as usize;
+        let packed = u32_at(block, count_at).unwrap_or(0);
+        if packed & SEPARATED_BIT != 0 {
+            return Err(Error::new(ErrorKind::NotSupported, "an index block with its values apart"));
+        }
+        let restarts = (packed & COUNT_MASK) as usize;
         let end = restarts
             .checked_mul(4)
             .and_then(|len| count_at.checked_sub(len))
@@ -67,7 +90,7 @@ impl Index {
         while !r.is_empty() {
             let shared = r.varint32("shared bytes")? as usize;
             let non_shared = r.varint32("key bytes")? as usize;
-            let value_len = if delta { None } else { Some(r.varint32("value length")? as usize) };
+            let value_len = if form.is_delta_encoded { None } else { Some(r.varint32("value length")? as usize) };
             if shared > key.len() {
                 return Err(bad("a key that shares more bytes than there are"));
             }
@@ -87,7 +110,7 @@ impl Index {
                         let offset = previous.offset + previous.size + BLOCK_TRAILER_LEN as u64;
                         BlockHandle { offset, size }
                     };
-                    if has_first_keys {
+                    if form.has_first_keys {
                         r.length_prefixed("first key")?;
                     }
                     handle
@@ -95,7 +118,7 @@ impl Index {
             };
             footer.stored_len(handle)?;
             previous = handle;
-            index.push(&key, has_user_keys, handle)?;
+            index.push(&key, form.has_user_keys, handle)?;
         }
         index.check_order(order)?;
         if order.is_bytewise() {
@@ -200,6 +223,25 @@ impl Index {
         low
     }
 
+    /// True if the separators are user keys: then what is behind a separator has a larger user key.
+    #[inline]
+    pub(crate) fn has_user_keys(&self) -> bool {
+        self.trailers.is_empty()
+    }
+
+    /// True if versions of `user`, which sorts up to the separator of block `index`, may follow in the next block.
+    #[inline]
+    pub(crate) fn is_split(&self, order: &KeyOrder, index: usize, user: &[u8]) -> bool {
+        !self.has_user_keys() && order.compare(self.key(index), user) == Ordering::Equal
+    }
+
+    /// True if the separators of `part` lie behind the separator before part `number`, and the last of them is its own.
+    pub(crate) fn leads_to(&self, order: &KeyOrder, number: usize, part: &Index) -> bool {
+        let Some(last) = part.len().checked_sub(1) else { return false };
+        let compare = |own: usize, theirs: usize| self.compare(order, own, part.key(theirs), part.trailer(theirs));
+        compare(number, last) == Ordering::Equal && (number == 0 || compare(number - 1, 0) == Ordering::Less)
+    }
+
     /// Bytes of memory.
     pub(crate) fn memory(&self) -> usize {
         self.keys.len()
@@ -208,11 +250,8 @@ impl Index {
             + 8 * (self.trailers.len() + self.prefixes.len())
     }
 
-    /// True if `key` (internal) lies between the separator before block `index` and its own.
-    pub(crate) fn is_in_block(&self, order: &KeyOrder, index: usize, key: &[u8]) -> bool {
-        let (user, trailer) = (user_key(key), trailer(key));
-        index < self.len()
-            && self.compare(order, index, user, trailer) != Ordering::Less
-            && (index == 0 || self.compare(order, index - 1, user, trailer) == Ordering::Less)
+    /// True if `key` (internal) lies behind the separator of block `index`.
+    pub(crate) fn is_behind(&self, order: &KeyOrder, index: usize, key: &[u8]) -> bool {
+        self.compare(order, index, user_key(key), trailer(key)) == Ordering::Less
     }
 }

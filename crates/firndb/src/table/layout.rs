@@ -7,17 +7,12 @@ use std::path::Path;
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::checksum::{ChecksumType, block_checksum, context_modifier};
 use crate::format::coding::{Reader, put_varint64, u32_at, u64_at};
-use crate::format::compression::decompress;
+use crate::format::compression::{Dictionary, decompress, decompressed_max};
+use crate::format::limits::{BLOCK_BYTES_MAX, exceeded};
 use crate::fs::RandomAccessFile;
 
 /// Compression type byte and checksum after every block.
 pub(crate) const TRAILER_LEN: usize = 5;
-/// No block is larger, compressed or not: a length beyond it is damage. The largest entry has 1 GiB, and shares its block
-/// with those before it, which have up to the largest `block_size`: what was written must be readable.
-pub(crate) const BLOCK_BYTES_MAX: usize = (1 << 30) + (128 << 20);
-/// A compressed block may say that it is this many times larger; more is a bomb. The densest codec is zstd, which stores
-/// 128 KiB of one byte in 4 bytes (RFC 8878, 3.1.1.2), and values of zeros are real: less would refuse sound tables.
-const RATIO_MAX: usize = (128 << 10) / 4;
 
 pub(crate) const MAGIC: u64 = 0x88E2_41B7_85F4_CFF7;
 const LEGACY_MAGIC: u64 = 0xDB47_7524_8B80_FB57;
@@ -34,9 +29,17 @@ pub(crate) mod meta {
     pub(crate) const PROPERTIES: &str = "rocksdb.properties";
     pub(crate) const INDEX: &str = "rocksdb.index";
     pub(crate) const FULL_FILTER: &str = "fullfilter.rocksdb.BuiltinBloomFilter";
+    pub(crate) const FILTER_PARTS: &str = "partitionedfilter.rocksdb.BuiltinBloomFilter";
     pub(crate) const COMPRESSION_DICTIONARY: &str = "rocksdb.compression_dict";
     pub(crate) const RANGE_DELETIONS: &str = "rocksdb.range_del";
 }
+
+// The last four bytes of a block of entries are these bits and the number of its restart points.
+pub(crate) const HASH_INDEX_BIT: u32 = 1 << 31;
+pub(crate) const RESERVED_BIT: u32 = 1 << 30;
+pub(crate) const UNIFORM_BIT: u32 = 1 << 29;
+pub(crate) const SEPARATED_BIT: u32 = 1 << 28;
+pub(crate) const COUNT_MASK: u32 = (1 << 28) - 1;
 
 /// Where a block is; its trailer follows `size` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,12 +59,17 @@ impl BlockHandle {
     }
 }
 
+/// The stored length of a block of `size` bytes, trailer included.
+pub(crate) fn stored_bytes(size: u64) -> u64 {
+    size + TRAILER_LEN as u64
+}
+
 /// Names the file and the offset of damage, and of what is not supported.
 #[cold]
 pub(crate) fn located(error: Error, path: &Path, offset: u64) -> Error {
     match error.kind() {
-        ErrorKind::NotSupported => {
-            error.because(ErrorKind::NotSupported, format!("file {}, offset {offset}", path.display()))
+        kind @ (ErrorKind::NotSupported | ErrorKind::Limit) => {
+            error.because(kind, format!("file {}, offset {offset}", path.display()))
         }
         _ => error.in_file(path, Some(offset)),
     }
@@ -85,15 +93,27 @@ pub(crate) struct Footer {
 const PLAUSIBLE_VERSION_MAX: u32 = 32;
 
 impl Footer {
-    /// The footer that is written for format versions 1 to 5.
-    pub(crate) fn encode(version: u32, checksum: ChecksumType, metaindex: BlockHandle, index: BlockHandle) -> Vec<u8> {
+    /// The bytes of the footer, for format versions 1 to 7. From 6 on, the metaindex must be the last block.
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(FOOTER_LEN);
-        out.push(checksum as u8);
-        metaindex.encode(&mut out);
-        index.encode(&mut out);
+        out.push(self.checksum as u8);
+        if self.format_version < 6 {
+            self.metaindex.encode(&mut out);
+            self.index.unwrap_or_default().encode(&mut out);
+        } else {
+            out.extend_from_slice(&EXTENDED_MAGIC);
+            out.extend_from_slice(&[0; 4]);
+            out.extend_from_slice(&self.base_context.to_le_bytes());
+            // The metaindex is smaller than that: it has a few names.
+            out.extend_from_slice(&(self.metaindex.size as u32).to_le_bytes());
+        }
         out.resize(FOOTER_LEN - 12, 0);
-        out.extend_from_slice(&version.to_le_bytes());
+        out.extend_from_slice(&self.format_version.to_le_bytes());
         out.extend_from_slice(&MAGIC.to_le_bytes());
+        if self.format_version >= 6 {
+            let computed = extended_checksum(&out, self.checksum, self.base_context, self.offset);
+            out[5..9].copy_from_slice(&computed.to_le_bytes());
+        }
         out
     }
 
@@ -155,10 +175,12 @@ impl Footer {
 
     /// Checks the bytes of a footer that has no checksum: they are what would be written today, the padding included.
     pub(crate) fn check_padding(&self, file: &dyn RandomAccessFile, path: &Path) -> Result<()> {
-        let (1..=5, Some(index)) = (self.format_version, self.index) else { return Ok(()) };
+        if !(1..=5).contains(&self.format_version) {
+            return Ok(());
+        }
         let mut bytes = vec![0; FOOTER_LEN];
         file.read_at(self.offset, &mut bytes)?;
-        match bytes == Footer::encode(self.format_version, self.checksum, self.metaindex, index) {
+        match bytes == self.encode() {
             true => Ok(()),
             false => Err(Error::corrupt_at(
                 CorruptionKind::Malformed,
@@ -175,10 +197,7 @@ impl Footer {
         }
         let (stored, base) = (u32_at(bytes, 5).unwrap_or(0), u32_at(bytes, 9).unwrap_or(0));
         let size = u64::from(u32_at(bytes, 13).unwrap_or(0));
-        let mut zeroed = bytes.to_vec();
-        zeroed[5..9].fill(0);
-        let (last, body) = zeroed.split_last().map_or((0, &[][..]), |(last, body)| (*last, body));
-        let computed = block_checksum(checksum, body, last).wrapping_add(context_modifier(base, offset));
+        let computed = extended_checksum(bytes, checksum, base, offset);
         if checksum != ChecksumType::None && stored != computed {
             return Err(Error::corrupt(
                 CorruptionKind::Checksum,
@@ -211,6 +230,8 @@ impl Footer {
             Some(end) if end <= self.offset && handle.size <= BLOCK_BYTES_MAX as u64 => {
                 Ok(handle.size as usize + TRAILER_LEN)
             }
+            // Nothing is wrong with it, but that it would have to be held in memory whole.
+            Some(end) if end <= self.offset => Err(exceeded("a block", handle.size as usize, BLOCK_BYTES_MAX)),
             _ => Err(Error::corrupt(
                 CorruptionKind::BadLength,
                 format!(
@@ -243,8 +264,8 @@ impl Footer {
         }
     }
 
-    /// The content of a stored block (payload and trailer), decompressed.
-    pub(crate) fn content(&self, mut stored: Vec<u8>) -> Result<Vec<u8>> {
+    /// The content of a stored block (payload and trailer), decompressed; data blocks with the table's dictionary.
+    pub(crate) fn content(&self, mut stored: Vec<u8>, dictionary: Option<&Dictionary>) -> Result<Vec<u8>> {
         let Some(payload_len) = stored.len().checked_sub(TRAILER_LEN) else {
             return Err(Error::corrupt(CorruptionKind::Truncated, "a block without its trailer"));
         };
@@ -256,7 +277,7 @@ impl Footer {
         if self.format_version < 2 {
             return Err(Error::new(ErrorKind::NotSupported, "compressed blocks of format_version 0 and 1"));
         }
-        decompress(kind, &stored, BLOCK_BYTES_MAX.min(stored.len().saturating_mul(RATIO_MAX).max(1 << 20)))
+        decompress(kind, &stored, decompressed_max(kind, stored.len()), dictionary)
     }
 
     /// Reads, checks and decompresses a block; errors name file and offset.
@@ -269,7 +290,7 @@ impl Footer {
     ) -> Result<Vec<u8>> {
         let stored = self.read_stored(file, path, handle)?;
         let checked = if verify { self.check(&stored, handle.offset) } else { Ok(()) };
-        checked.and_then(|()| self.content(stored)).map_err(|error| located(error, path, handle.offset))
+        checked.and_then(|()| self.content(stored, None)).map_err(|error| located(error, path, handle.offset))
     }
 
     /// Reads a block and its trailer as they are stored.
@@ -289,6 +310,14 @@ impl Footer {
     }
 }
 
+/// The checksum of a footer that has one, which lies at `offset`.
+fn extended_checksum(footer: &[u8], checksum: ChecksumType, base: u32, offset: u64) -> u32 {
+    let mut zeroed = footer.to_vec();
+    zeroed[5..9].fill(0);
+    let (last, body) = zeroed.split_last().map_or((0, &[][..]), |(last, body)| (*last, body));
+    block_checksum(checksum, body, last).wrapping_add(context_modifier(base, offset))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +328,15 @@ mod tests {
         let fs = MemoryFs::new();
         let path = Path::new("/t.sst");
         let (meta, index) = (BlockHandle { offset: 300, size: 40 }, BlockHandle { offset: 200, size: 95 });
-        let footer = Footer::encode(5, ChecksumType::Xxh3, meta, index);
+        let footer = Footer {
+            format_version: 5,
+            checksum: ChecksumType::Xxh3,
+            metaindex: meta,
+            index: Some(index),
+            base_context: 0,
+            offset: 400,
+        };
+        let footer = footer.encode();
         let mut bytes = vec![7u8; 400];
         bytes.extend_from_slice(&footer);
         let read = |bytes: &[u8]| {
@@ -319,5 +356,22 @@ mod tests {
             flipped[at] ^= 0x40;
             assert!(read(&flipped).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_block_that_is_sound_and_larger_than_memory_should_hold_is_beyond_a_limit() {
+        let footer = Footer {
+            format_version: 5,
+            checksum: ChecksumType::Crc32c,
+            metaindex: BlockHandle::default(),
+            index: None,
+            base_context: 0,
+            offset: 3 << 30,
+        };
+        let kind = |offset, size| footer.stored_len(BlockHandle { offset, size }).map_err(|error| error.kind());
+        assert_eq!(kind(0, 1 << 30), Ok((1 << 30) + TRAILER_LEN));
+        assert_eq!(kind(0, 13 << 27), Err(ErrorKind::Limit), "1.6 GiB");
+        assert_eq!(kind(0, 3 << 30), Err(ErrorKind::Corruption), "no room for the trailer");
+        assert_eq!(kind(u64::MAX, 1), Err(ErrorKind::Corruption));
     }
 }

@@ -19,19 +19,26 @@ pub(crate) struct TableProperties {
     pub(crate) index_value_is_delta_encoded: bool,
     pub(crate) compression: Option<String>,
     pub(crate) compression_options: String,
+    /// Whole keys are in the filter; prefixes are, if there is an extractor.
     pub(crate) whole_key_filtering: bool,
+    pub(crate) prefix_filtering: bool,
     pub(crate) prefix_extractor: Option<String>,
     pub(crate) comparator: String,
     pub(crate) entries: u64,
     pub(crate) deletions: u64,
     pub(crate) range_deletions: u64,
     pub(crate) merge_operands: u64,
+    /// Empty: none.
+    pub(crate) merge_operator: String,
     pub(crate) raw_key_bytes: u64,
     pub(crate) raw_value_bytes: u64,
     pub(crate) data_blocks: u64,
     pub(crate) data_bytes: u64,
     pub(crate) index_bytes: u64,
     pub(crate) filter_bytes: u64,
+    /// Of an index of two levels: its parts, and the bytes of the upper level.
+    pub(crate) index_partitions: u64,
+    pub(crate) top_level_index_bytes: u64,
     pub(crate) filter_entries: u64,
     pub(crate) filter_policy: String,
     pub(crate) family_id: u32,
@@ -49,11 +56,29 @@ pub(crate) struct TableProperties {
     pub(crate) has_embedded_blobs: bool,
     /// Ours: every entry was in a log before it was in a table.
     pub(crate) is_all_logged: bool,
+    /// Ours: entries that are in the table beside a newer one of their key, since a snapshot saw them. `None` if the
+    /// writer did not count them.
+    pub(crate) older_versions: Option<u64>,
+}
+
+/// What a table's entries are, as far as it matters for picking compactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TableCounts {
+    pub(crate) entries: u64,
+    /// Range tombstones are among them, as among the entries.
+    pub(crate) deletions: u64,
+    pub(crate) range_deletions: u64,
+    /// See [`TableProperties::older_versions`].
+    pub(crate) older_versions: Option<u64>,
+    pub(crate) key_bytes: u64,
+    pub(crate) value_bytes: u64,
 }
 
 const PREFIX: &str = "rocksdb.";
 /// Ours; for RocksDB it is one that a user's collector made.
 const ALL_LOGGED: &str = "firndb.all.logged";
+/// As the one above.
+const OLDER_VERSIONS: &str = "firndb.older.versions";
 /// The property that 7.8 rewrites in place.
 pub(crate) const EXTERNAL_SEQUENCE: &[u8] = b"rocksdb.external_sst_file.global_seqno";
 
@@ -72,7 +97,7 @@ impl TableProperties {
         let flag = |value: bool| vec![if value { b'1' } else { b'0' }];
         put("block.based.table.index.type", self.index_type.unwrap_or(0).to_le_bytes().to_vec());
         put("block.based.table.whole.key.filtering", flag(self.whole_key_filtering));
-        put("block.based.table.prefix.filtering", flag(false));
+        put("block.based.table.prefix.filtering", flag(self.prefix_filtering));
         put("index.key.is.user.key", number(u64::from(self.index_key_is_user_key)));
         put("index.value.is.delta.encoded", number(u64::from(self.index_value_is_delta_encoded)));
         for (name, text) in [
@@ -84,7 +109,7 @@ impl TableProperties {
             ("creating.db.identity", &self.db_id),
             ("creating.session.identity", &self.session_id),
             ("property.collectors", "[]"),
-            ("merge.operator", "nullptr"),
+            ("merge.operator", if self.merge_operator.is_empty() { "nullptr" } else { &self.merge_operator }),
         ] {
             if !text.is_empty() {
                 put(name, text.as_bytes().to_vec());
@@ -113,13 +138,16 @@ impl TableProperties {
             ("tail.start.offset", self.tail_start),
             ("format.version", 0),
             ("fixed.key.length", 0),
-            ("index.partitions", 0),
-            ("top-level.index.size", 0),
+            ("index.partitions", self.index_partitions),
+            ("top-level.index.size", self.top_level_index_bytes),
         ] {
             put(name, number(value));
         }
         if self.is_all_logged {
             all.insert(ALL_LOGGED.to_owned(), flag(true));
+        }
+        if let Some(count) = self.older_versions {
+            all.insert(OLDER_VERSIONS.to_owned(), number(count));
         }
         let mut block = BlockBuilder::new(usize::MAX);
         for (name, value) in &all {
@@ -128,15 +156,28 @@ impl TableProperties {
         block.finish().to_vec()
     }
 
+    pub(crate) fn counts(&self) -> TableCounts {
+        TableCounts {
+            entries: self.entries,
+            deletions: self.deletions,
+            range_deletions: self.range_deletions,
+            older_versions: self.older_versions,
+            key_bytes: self.raw_key_bytes,
+            value_bytes: self.raw_value_bytes,
+        }
+    }
+
     /// Understands the content of a properties block.
     pub(crate) fn decode(block: &[u8]) -> Result<TableProperties> {
-        let mut found = TableProperties { whole_key_filtering: true, ..TableProperties::default() };
+        let mut found =
+            TableProperties { whole_key_filtering: true, prefix_filtering: true, ..TableProperties::default() };
         for entry in PlainEntries::new(block)? {
             let (key, value) = entry?;
             let Ok(key) = std::str::from_utf8(&key) else { continue };
             match key.strip_prefix(PREFIX) {
                 Some(name) => found.take(name, value)?,
                 None if key == ALL_LOGGED => found.is_all_logged = value == b"1",
+                None if key == OLDER_VERSIONS => found.older_versions = Some(Reader::new(value).varint64(key)?),
                 None => {}
             }
         }
@@ -152,17 +193,21 @@ impl TableProperties {
             "index.value.is.delta.encoded" => self.index_value_is_delta_encoded = number()? != 0,
             "compression" => self.compression = Some(text()),
             "block.based.table.whole.key.filtering" => self.whole_key_filtering = value != b"0",
+            "block.based.table.prefix.filtering" => self.prefix_filtering = value != b"0",
             "prefix.extractor.name" => self.prefix_extractor = Some(text()).filter(|name| name != "nullptr"),
             "comparator" => self.comparator = text(),
             "num.entries" => self.entries = number()?,
             "num.filter_entries" => self.filter_entries = number()?,
             "deleted.keys" => self.deletions = number()?,
             "num.range-deletions" => self.range_deletions = number()?,
+            "merge.operator" => self.merge_operator = Some(text()).filter(|name| name != "nullptr").unwrap_or_default(),
             "merge.operands" => self.merge_operands = number()?,
             "raw.key.size" => self.raw_key_bytes = number()?,
             "raw.value.size" => self.raw_value_bytes = number()?,
             "num.data.blocks" => self.data_blocks = number()?,
             "data.size" => self.data_bytes = number()?,
+            "index.partitions" => self.index_partitions = number()?,
+            "top-level.index.size" => self.top_level_index_bytes = number()?,
             "index.size" => self.index_bytes = number()?,
             "filter.size" => self.filter_bytes = number()?,
             "filter.policy" => self.filter_policy = text(),
@@ -198,7 +243,10 @@ mod tests {
             raw_value_bytes: 1 << 40,
             db_id: "an id".to_owned(),
             whole_key_filtering: true,
+            index_partitions: 3,
+            top_level_index_bytes: 300,
             is_all_logged: true,
+            older_versions: Some(300),
             ..TableProperties::default()
         };
         let block = properties.encode();

@@ -6,53 +6,30 @@
 //! What this version cannot read is refused by name when the table is opened, never guessed. Threads: everything is
 //! `&self` and lock-free while blocks are cached.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::{BlockCache, CachedSlots};
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::checksum::unique_id;
 use crate::format::coding::Reader;
 use crate::format::comparator::KeyOrder;
-use crate::format::compression::Compression;
+use crate::format::compression::{Compression, Dictionary};
 use crate::format::key::{SEEK_KIND, SequenceNumber, ValueKind, pack_trailer, trailer_sequence};
+use crate::format::prefix::PrefixExtractor;
 use crate::fs::RandomAccessFile;
-use crate::metrics::{Statistics, Ticker};
+use crate::iter::range_tombstones::RangeTombstones;
+use crate::metrics::Ticker;
 
 use super::block::{Block, BlockSlice, Lookup, PlainEntries};
 use super::filter::{FilterReader, KeyHash};
-use super::index::Index;
-use super::layout::{BlockHandle, Footer, located, meta};
-use super::properties::{EXTERNAL_SEQUENCE, TableProperties};
-
-/// What a table is opened with.
-#[derive(Debug, Clone)]
-pub(crate) struct TableOpenContext {
-    pub(crate) path: PathBuf,
-    pub(crate) order: KeyOrder,
-    pub(crate) cache: Arc<BlockCache>,
-    pub(crate) statistics: Arc<Statistics>,
-    /// What MANIFEST says; the sequence number of ingested files.
-    pub(crate) largest_seq: SequenceNumber,
-    pub(crate) unique_id: Option<[u8; 16]>,
-    pub(crate) verify_checksums: bool,
-}
-
-/// How one read goes about blocks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TableReadOptions {
-    /// Keep what was read in the cache.
-    pub(crate) fill_cache: bool,
-    pub(crate) verify_checksums: bool,
-    /// Bytes that a scan reads at once where blocks are not cached; 0: as seems best.
-    pub(crate) read_ahead: usize,
-}
-
-impl Default for TableReadOptions {
-    fn default() -> Self {
-        TableReadOptions { fill_cache: true, verify_checksums: true, read_ahead: 0 }
-    }
-}
+use super::filters::{FilterForm, FilterParts, Filters, prefixes_of};
+use super::index::{Index, IndexForm};
+use super::layout::{BlockHandle, Footer, meta};
+use super::parts::{Part, Parts, TwoLevels};
+use super::properties::{EXTERNAL_SEQUENCE, TableCounts, TableProperties};
+use super::range_block;
+pub(crate) use super::reader_options::{TableOpenContext, TableReadOptions};
+use super::source::Source;
 
 /// The newest visible entry of a key.
 #[derive(Debug, Clone)]
@@ -65,20 +42,21 @@ pub(crate) struct TableHit {
 
 /// An open table.
 pub(crate) struct TableReader {
-    pub(super) file: Arc<dyn RandomAccessFile>,
-    pub(super) context: TableOpenContext,
-    pub(super) footer: Footer,
-    pub(super) index: Index,
-    pub(super) filter: Option<FilterReader>,
+    pub(super) source: Source,
+    pub(super) parts: Parts,
+    pub(super) filters: Filters,
+    /// Prefixes of keys that its filter has.
+    pub(super) prefixes: Option<PrefixExtractor>,
     properties: TableProperties,
-    blocks: CachedSlots<Block>,
     /// The sequence number of every entry, if the file was ingested.
     pub(super) global_sequence: Option<SequenceNumber>,
+    /// Within the table's bounds; `None` if there are none.
+    range_tombstones: Option<Arc<RangeTombstones>>,
 }
 
 impl std::fmt::Debug for TableReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TableReader({})", self.context.path.display())
+        write!(f, "TableReader({})", self.source.context.path.display())
     }
 }
 
@@ -86,8 +64,9 @@ struct Meta {
     properties: Option<BlockHandle>,
     index: Option<BlockHandle>,
     filter: Option<BlockHandle>,
+    filter_parts: Option<BlockHandle>,
     range_deletions: Option<BlockHandle>,
-    has_dictionary: bool,
+    dictionary: Option<BlockHandle>,
 }
 
 impl TableReader {
@@ -102,19 +81,53 @@ impl TableReader {
     ) -> Result<Arc<TableReader>> {
         let front = Front::read(&*file, size, &context)?;
         let index_handle = front.index(&context.path)?;
-        let Front { footer, meta, properties } = front;
-        let path = context.path.clone();
-        let index = footer.read_block(&*file, &path, index_handle, true)?;
-        let index = Index::parse(&index, &properties, &context.order, &footer)
-            .map_err(|error| error.in_file(&path, Some(index_handle.offset)))?;
-        let filter = match meta.filter.filter(|_| properties.whole_key_filtering) {
-            Some(handle) => Some(FilterReader::parse(footer.read_block(&*file, &path, handle, true)?)),
+        let Front { footer, meta, properties, range_tombstones } = front;
+        let global_sequence = global_sequence(&context, &properties)?;
+        let dictionary = match meta.dictionary {
+            Some(handle) => {
+                let bytes = footer.read_block(&*file, &context.path, handle, true)?;
+                // A file whose codecs are not said, or are several, may have blocks of zstd.
+                let codec = properties.compression.as_deref().unwrap_or_default();
+                let others = ["NoCompression", "Snappy", "Zlib", "BZip2", "LZ4", "LZ4HC"];
+                Some(Dictionary::new(bytes, !others.contains(&codec)))
+            }
             None => None,
         };
-        let global_sequence = global_sequence(&context, &properties)?;
-        let blocks = CachedSlots::new(index.len(), Arc::clone(&context.cache), Arc::clone(&context.statistics));
-        context.statistics.add(Ticker::NoFileOpens, 1);
-        Ok(Arc::new(TableReader { file, context, footer, index, filter, properties, blocks, global_sequence }))
+        let source = Source { file, context, footer, dictionary };
+        let range_tombstones = match range_tombstones {
+            Some((handle, block)) => {
+                let context = &source.context;
+                let cut = range_block::decode(&block, global_sequence)
+                    .and_then(|all| range_block::truncated(&context.order, all, context.bounds.as_ref()))
+                    .map_err(|error| source.at(error, handle.offset))?;
+                Some(Arc::new(cut)).filter(|cut| !cut.is_empty())
+            }
+            None => None,
+        };
+        let form = IndexForm::of(&properties);
+        let index = read_index(&source, index_handle, form)?;
+        let parts = match properties.index_type {
+            Some(2) => Parts::Many(TwoLevels::new(index, form, &source)),
+            _ => Parts::One(Part::new(index, &source)),
+        };
+        let form = match (meta.filter, meta.filter_parts) {
+            (Some(handle), _) => Some(FilterForm::Full(FilterReader::parse(read_always(&source, handle)?))),
+            (None, Some(handle)) => {
+                let top = read_index(&source, handle, form.without_first_keys())?;
+                Some(FilterForm::Parts(FilterParts::new(top, &source)))
+            }
+            (None, None) => None,
+        };
+        let filters = form.map_or(Filters::None, |form| Filters::new(form, &properties));
+        let prefixes = prefixes_of(&properties).filter(|_| !matches!(filters, Filters::None));
+        source.context.statistics.add(Ticker::NoFileOpens, 1);
+        Ok(Arc::new(TableReader { source, parts, filters, prefixes, properties, global_sequence, range_tombstones }))
+    }
+
+    /// The table's range tombstones, within its bounds; `None` if it has none.
+    #[inline]
+    pub(crate) fn range_tombstones(&self) -> Option<&Arc<RangeTombstones>> {
+        self.range_tombstones.as_ref()
     }
 
     pub(crate) fn properties(&self) -> &TableProperties {
@@ -122,25 +135,34 @@ impl TableReader {
     }
 
     pub(crate) fn order(&self) -> &KeyOrder {
-        &self.context.order
+        &self.source.context.order
     }
 
-    /// Bytes of memory beside the cached blocks: index and filter.
+    /// Bytes of memory beside what is cached: index and filter, or their upper levels, range tombstones, the dictionary.
     pub(crate) fn memory(&self) -> usize {
-        self.index.memory() + self.filter.as_ref().map_or(0, FilterReader::memory)
+        let tombstones = self.range_tombstones.as_ref().map_or(0, |tombstones| tombstones.memory());
+        let dictionary = self.source.dictionary.as_ref().map_or(0, Dictionary::memory);
+        self.parts.memory() + self.filters.memory() + tombstones + dictionary
     }
 
-    /// False only if no version of the key is in the table.
+    /// False only if no version of the key is in the table, as far as that is known without a read.
     #[inline]
     pub(crate) fn may_contain(&self, user_key: &[u8], hash: &mut KeyHash) -> bool {
-        let Some(filter) = &self.filter else { return true };
-        match filter.may_contain(user_key, hash) {
+        match &self.filters {
+            Filters::Full(filter) => self.counted(filter.may_contain(user_key, hash)),
+            _ => true,
+        }
+    }
+
+    #[inline]
+    fn counted(&self, may_contain: bool) -> bool {
+        match may_contain {
             true => {
-                self.context.statistics.add(Ticker::BloomFilterFullPositive, 1);
+                self.source.context.statistics.add(Ticker::BloomFilterFullPositive, 1);
                 true
             }
             false => {
-                self.context.statistics.add(Ticker::BloomFilterUseful, 1);
+                self.source.context.statistics.add(Ticker::BloomFilterUseful, 1);
                 false
             }
         }
@@ -163,29 +185,79 @@ impl TableReader {
             Some(sequence) if sequence <= snapshot => pack_trailer(SequenceNumber::MAX, SEEK_KIND),
             Some(_) => return Ok(None),
         };
-        let order = &self.context.order;
-        let mut index = self.index.find(order, user_key, seek);
-        while index < self.index.len() {
-            if let Some(block) = self.blocks.load(index)
-                && let Some(block) = &*block
-            {
-                self.context.statistics.add(Ticker::BlockCacheHit, 1);
-                match self.look_up(block, order, user_key, seek)? {
-                    Ok(hit) => return Ok(hit),
-                    Err(AtEnd) => index += 1,
-                }
-                continue;
+        match (&self.parts, &self.filters) {
+            (Parts::One(part), Filters::None | Filters::Full(_)) => {
+                Ok(self.get_in(part, user_key, seek, options)?.unwrap_or(None))
             }
-            let block = self.read_block(index, options)?;
-            match self.look_up(&block, order, user_key, seek)? {
+            _ => self.get_in_parts(user_key, seek, hash, options),
+        }
+    }
+
+    /// The way of tables whose index or filter has parts.
+    #[cold]
+    fn get_in_parts(
+        &self,
+        user_key: &[u8],
+        seek: u64,
+        hash: &mut KeyHash,
+        options: &TableReadOptions,
+    ) -> Result<Option<TableHit>> {
+        if let Filters::Other(filter) = &self.filters
+            && !self.counted(filter.may_contain(&self.source, (user_key, seek), hash, options)?)
+        {
+            return Ok(None);
+        }
+        let levels = match &self.parts {
+            Parts::One(part) => return Ok(self.get_in(part, user_key, seek, options)?.unwrap_or(None)),
+            Parts::Many(levels) => levels,
+        };
+        let mut number = levels.top.find(self.order(), user_key, seek);
+        while number < levels.top.len() {
+            let found =
+                levels.with(&self.source, number, options, |part| self.get_in(part, user_key, seek, options))?;
+            match found {
                 Ok(hit) => return Ok(hit),
-                Err(AtEnd) => index += 1,
+                // Older versions of the key may be in the next part.
+                Err(AtEnd) => number += 1,
             }
         }
         Ok(None)
     }
 
-    /// Looks into one block; `Err(AtEnd)` if the next block has to be asked.
+    /// Looks into the blocks of a part; `Err(AtEnd)` if what follows in the next part may be of the key.
+    #[inline]
+    fn get_in(
+        &self,
+        part: &Part,
+        user_key: &[u8],
+        seek: u64,
+        options: &TableReadOptions,
+    ) -> Result<std::result::Result<Option<TableHit>, AtEnd>> {
+        let order = self.order();
+        let mut index = part.index.find(order, user_key, seek);
+        while index < part.index.len() {
+            if let Some(block) = part.blocks.load(index)
+                && let Some(block) = &*block
+            {
+                self.source.context.statistics.add(Ticker::BlockCacheHit, 1);
+                match self.look_up(block, order, user_key, seek)? {
+                    Ok(hit) => return Ok(Ok(hit)),
+                    Err(AtEnd) if part.index.is_split(order, index, user_key) => index += 1,
+                    Err(AtEnd) => return Ok(Ok(None)),
+                }
+                continue;
+            }
+            let block = self.read_block(part, index, options)?;
+            match self.look_up(&block, order, user_key, seek)? {
+                Ok(hit) => return Ok(Ok(hit)),
+                Err(AtEnd) if part.index.is_split(order, index, user_key) => index += 1,
+                Err(AtEnd) => return Ok(Ok(None)),
+            }
+        }
+        Ok(Err(AtEnd))
+    }
+
+    /// Looks into one block; `Err(AtEnd)` if everything in it is before the key.
     #[inline]
     fn look_up(
         &self,
@@ -194,7 +266,7 @@ impl TableReader {
         user_key: &[u8],
         seek: u64,
     ) -> Result<std::result::Result<Option<TableHit>, AtEnd>> {
-        match block.get(order, user_key, seek).map_err(|error| self.at(error, block.offset))? {
+        match block.get(order, user_key, seek).map_err(|error| self.source.at(error, block.offset))? {
             Lookup::Found { trailer, value } => {
                 let kind = ValueKind::from_byte(trailer as u8).ok_or_else(|| self.bad_kind(trailer, block.offset))?;
                 let sequence = self.global_sequence.unwrap_or(trailer_sequence(trailer));
@@ -208,63 +280,49 @@ impl TableReader {
     #[cold]
     fn bad_kind(&self, trailer: u64, offset: u64) -> Error {
         let what = format!("entry kind {:#04x} does not exist", trailer as u8);
-        Error::corrupt_at(CorruptionKind::BadMagic, &self.context.path, offset, what)
-    }
-
-    /// Names the file and the block of an error.
-    #[cold]
-    pub(super) fn at(&self, error: Error, offset: u64) -> Error {
-        located(error, &self.context.path, offset)
+        Error::corrupt_at(CorruptionKind::BadMagic, &self.source.context.path, offset, what)
     }
 
     #[inline]
-    pub(super) fn cached(&self, index: usize) -> Option<Arc<Block>> {
-        let block = self.blocks.load(index).and_then(|guard| guard.as_ref().map(Arc::clone));
+    pub(super) fn cached(&self, part: &Part, index: usize) -> Option<Arc<Block>> {
+        let block = part.blocks.load(index).and_then(|guard| guard.as_ref().map(Arc::clone));
         if block.is_some() {
-            self.context.statistics.add(Ticker::BlockCacheHit, 1);
+            self.source.context.statistics.add(Ticker::BlockCacheHit, 1);
         }
         block
     }
 
     #[cold]
-    fn read_block(&self, index: usize, options: &TableReadOptions) -> Result<Arc<Block>> {
-        let stored = self.footer.read_stored(&*self.file, &self.context.path, self.index.handle(index))?;
-        self.admit(index, stored, options)
-    }
-
-    /// Stored bytes that are what was written. If they are not, they are read once more: a bit may have flipped on the way,
-    /// and only what is wrong twice is damage.
-    fn checked(&self, index: usize, stored: Vec<u8>) -> Result<Vec<u8>> {
-        let handle = self.index.handle(index);
-        let Err(error) = self.footer.check(&stored, handle.offset) else { return Ok(stored) };
-        self.context.statistics.add(Ticker::BlockChecksumMismatchCount, 1);
-        let again = self.footer.read_stored(&*self.file, &self.context.path, handle)?;
-        match self.footer.check(&again, handle.offset) {
-            Ok(()) => Ok(again),
-            Err(_) => Err(self.at(error, handle.offset)),
-        }
+    fn read_block(&self, part: &Part, index: usize, options: &TableReadOptions) -> Result<Arc<Block>> {
+        let stored = self.source.stored(part.index.handle(index))?;
+        self.admit(part, index, stored, options)
     }
 
     /// Makes a block of its stored bytes, and puts it into the cache if asked.
-    pub(super) fn admit(&self, index: usize, stored: Vec<u8>, options: &TableReadOptions) -> Result<Arc<Block>> {
-        let offset = self.index.handle(index).offset;
-        self.context.statistics.add(Ticker::BlockCacheMiss, 1);
-        let check = options.verify_checksums && self.context.verify_checksums;
-        let stored = match check {
-            true => self.checked(index, stored)?,
-            false => stored,
-        };
-        let block = self
-            .footer
-            .content(stored)
-            .and_then(|content| Block::new(content, offset))
-            .map_err(|error| self.at(error, offset))?;
-        let block = Arc::new(block);
+    pub(super) fn admit(
+        &self,
+        part: &Part,
+        index: usize,
+        stored: Vec<u8>,
+        options: &TableReadOptions,
+    ) -> Result<Arc<Block>> {
+        self.source.context.statistics.add(Ticker::BlockCacheMiss, 1);
+        let block = Arc::new(self.source.data_block(part.index.handle(index), stored, options)?);
         if options.fill_cache {
-            self.blocks.insert(index, &block);
+            part.blocks.insert(index, &block);
         }
         Ok(block)
     }
+}
+
+/// Reads a block that an open table cannot do without: always checked.
+fn read_always(source: &Source, handle: BlockHandle) -> Result<Vec<u8>> {
+    source.footer.read_block(&*source.file, &source.context.path, handle, true)
+}
+
+fn read_index(source: &Source, handle: BlockHandle, form: IndexForm) -> Result<Index> {
+    let block = read_always(source, handle)?;
+    Index::parse(&block, form, &source.context.order, &source.footer).map_err(|error| source.at(error, handle.offset))
 }
 
 /// What opening a table reads first, and what tells whether this version can read the rest.
@@ -272,6 +330,7 @@ struct Front {
     footer: Footer,
     meta: Meta,
     properties: TableProperties,
+    range_tombstones: Option<(BlockHandle, Vec<u8>)>,
 }
 
 impl Front {
@@ -289,17 +348,18 @@ impl Front {
         let footer = Footer::read(file, path, size)?;
         let metaindex = footer.read_block(file, path, footer.metaindex, true)?;
         let meta = read_metaindex(&metaindex).map_err(|error| error.in_file(path, Some(footer.metaindex.offset)))?;
-        let properties = read_properties(file, path, &footer, meta.properties)?;
-        refuse_unknown(path, &footer, &properties, &meta)?;
+        let mut properties = read_properties(file, path, &footer, meta.properties)?;
+        refuse_unknown(path, &footer, &properties)?;
         check_identity(context, &properties)?;
+        let mut range_tombstones = None;
         if let Some(handle) = meta.range_deletions {
             let block = footer.read_block(file, path, handle, true)?;
-            let mut entries = PlainEntries::new(&block).map_err(|error| error.in_file(path, Some(handle.offset)))?;
-            if entries.next().is_some() {
-                return Err(refused(path, "range tombstones (DeleteRange)"));
-            }
+            let entries = PlainEntries::new(&block).map_err(|error| error.in_file(path, Some(handle.offset)))?;
+            // The first releases with range tombstones did not count them.
+            properties.range_deletions = entries.count() as u64;
+            range_tombstones = (properties.range_deletions > 0).then_some((handle, block));
         }
-        Ok(Front { footer, meta, properties })
+        Ok(Front { footer, meta, properties, range_tombstones })
     }
 
     fn index(&self, path: &Path) -> Result<BlockHandle> {
@@ -309,19 +369,20 @@ impl Front {
     }
 }
 
-/// Looks at as much of a table as tells whether this build reads it, but not at its index and filter.
+/// Looks at as much of a table as tells whether this build reads it, and what it holds, but not at its index and filter.
 ///
 /// # Errors
 /// As of [`TableReader::open`].
-pub(crate) fn examine(file: &dyn RandomAccessFile, size: u64, context: &TableOpenContext) -> Result<()> {
+pub(crate) fn examine(file: &dyn RandomAccessFile, size: u64, context: &TableOpenContext) -> Result<TableCounts> {
     let front = Front::read(file, size, context)?;
     // Before version 2 a compressed block did not say how long it was, and is not read.
     let has_sizes = front.footer.format_version >= 2;
     if has_sizes && front.properties.compression.as_deref().is_some_and(Compression::are_readable) {
-        return Ok(());
+        return Ok(front.properties.counts());
     }
     // The index has the codec that the data has.
-    front.footer.read_block(file, &context.path, front.index(&context.path)?, true).map(drop)
+    front.footer.read_block(file, &context.path, front.index(&context.path)?, true)?;
+    Ok(front.properties.counts())
 }
 
 /// What a table file of `size` bytes says of itself; `None` if it does not end as tables do, because nobody finished it.
@@ -355,7 +416,14 @@ fn refused(path: &Path, what: &str) -> Error {
 }
 
 fn read_metaindex(block: &[u8]) -> Result<Meta> {
-    let mut found = Meta { properties: None, index: None, filter: None, range_deletions: None, has_dictionary: false };
+    let mut found = Meta {
+        properties: None,
+        index: None,
+        filter: None,
+        filter_parts: None,
+        range_deletions: None,
+        dictionary: None,
+    };
     for entry in PlainEntries::new(block)? {
         let (name, value) = entry?;
         let handle = || BlockHandle::decode(&mut Reader::new(value)).map(Some);
@@ -365,8 +433,9 @@ fn read_metaindex(block: &[u8]) -> Result<Meta> {
             meta::PROPERTIES => found.properties = handle()?,
             meta::INDEX => found.index = handle()?,
             meta::FULL_FILTER => found.filter = handle()?,
+            meta::FILTER_PARTS => found.filter_parts = handle()?,
             meta::RANGE_DELETIONS => found.range_deletions = handle()?,
-            meta::COMPRESSION_DICTIONARY => found.has_dictionary = true,
+            meta::COMPRESSION_DICTIONARY => found.dictionary = handle()?,
             _ => {}
         }
     }
@@ -399,20 +468,10 @@ fn read_properties(
     TableProperties::decode(&stored).map_err(|error| error.in_file(path, Some(handle.offset)))
 }
 
-fn refuse_unknown(path: &Path, footer: &Footer, properties: &TableProperties, meta: &Meta) -> Result<()> {
+fn refuse_unknown(path: &Path, footer: &Footer, properties: &TableProperties) -> Result<()> {
     match properties.index_type {
-        None | Some(0 | 1 | 3) => {}
-        Some(2) => return Err(refused(path, "a two-level (partitioned) index")),
+        None | Some(0..=3) => {}
         Some(other) => return Err(refused(path, &format!("index type {other}"))),
-    }
-    if meta.has_dictionary {
-        return Err(refused(path, "a compression dictionary"));
-    }
-    if properties.range_deletions > 0 {
-        return Err(refused(path, "range tombstones (DeleteRange)"));
-    }
-    if properties.merge_operands > 0 {
-        return Err(refused(path, "merge operands"));
     }
     if properties.has_embedded_blobs {
         return Err(refused(path, "embedded blobs"));

@@ -2,6 +2,7 @@
 
 mod oracle;
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,10 +15,12 @@ use crate::format::checksum::ChecksumType;
 use crate::format::comparator::KeyOrder;
 use crate::format::compression::Compression;
 use crate::format::key::{
-    ColumnFamilyId, FileNumber, SequenceNumber, ValueKind, internal_key, trailer, trailer_sequence, user_key,
+    ColumnFamilyId, FileNumber, SEEK_KIND, SequenceNumber, ValueKind, internal_key, trailer, trailer_sequence, user_key,
 };
+use crate::format::prefix::PrefixExtractor;
 use crate::fs::{CreateMode, Fault, FaultEffect, Fs, FsOp, MemoryFs};
 use crate::iter::InternalIterator;
+use crate::iter::bounds::Bounds;
 use crate::metrics::Statistics;
 
 use super::builder::{BuiltTable, TableBuildContext, TableBuilder, TableConfig};
@@ -57,6 +60,7 @@ fn open(fs: &dyn Fs, order: KeyOrder, built: &BuiltTable) -> Result<Arc<TableRea
         largest_seq: built.largest_seq,
         unique_id: built.unique_id,
         verify_checksums: true,
+        bounds: None,
     };
     TableReader::open(fs.open_random(Path::new(PATH))?, built.size, context)
 }
@@ -95,15 +99,31 @@ fn config() -> impl Strategy<Value = TableConfig> {
         Compression::Lz4,
         Compression::Zlib,
         Compression::Zstd,
+        Compression::Bzip2,
     ]);
-    (codec, 64usize..400, 1usize..20, 1usize..5, prop::option::of(1.0..20.0f64), 2u32..6).prop_map(
-        |(compression, block_size, restart_interval, index_restart_interval, bloom_bits_per_key, format_version)| {
+    let index = prop::option::of(16usize..300);
+    let prefixes = prop::sample::select(vec![
+        None,
+        Some(PrefixExtractor::Fixed(1)),
+        Some(PrefixExtractor::Fixed(2)),
+        Some(PrefixExtractor::Capped(2)),
+        Some(PrefixExtractor::Noop),
+    ]);
+    let filter = (prop::option::of(1.0..20.0f64), any::<bool>(), any::<bool>(), any::<bool>(), prefixes);
+    (codec, 64usize..400, 1usize..20, 1usize..5, filter, 2u32..8, index).prop_map(
+        |(compression, block_size, restart_interval, index_restart_interval, filter, format_version, index)| {
+            let (bloom_bits_per_key, is_ribbon, whole_key_filtering, partition_filters, prefixes) = filter;
             TableConfig {
                 block_size,
                 restart_interval,
                 index_restart_interval,
                 compression,
                 bloom_bits_per_key,
+                is_ribbon,
+                whole_key_filtering,
+                partition_filters,
+                prefixes,
+                index_part_bytes: index,
                 format_version,
                 ..TableConfig::default()
             }
@@ -120,6 +140,7 @@ fn open_file(fs: &dyn Fs, path: &Path, largest: u64, verify_checksums: bool) -> 
         largest_seq: SequenceNumber(largest),
         unique_id: None,
         verify_checksums,
+        bounds: None,
     };
     TableReader::open(fs.open_random(path)?, fs.file_size(path)?, context)
 }
@@ -203,7 +224,7 @@ proptest! {
         prop_assert_eq!(&collect(&table, TableReadOptions::default()).expect("sound"), &all);
         prop_assert_eq!(&collect(&table, TableReadOptions { fill_cache: false, read_ahead: 1000, ..Default::default() }).expect("sound"), &all);
         let counts = table.verify(&mut |_| {}).expect("sound");
-        prop_assert_eq!((counts.entries, &counts.smallest, &counts.largest), (built.entries, &built.smallest, &built.largest));
+        prop_assert_eq!((counts.entries, &counts.smallest, &counts.largest), (built.counts.entries, &built.smallest, &built.largest));
         let mut back = table.iter(TableReadOptions::default());
         back.seek_to_last().expect("sound");
         for (key, value) in all.iter().rev() {
@@ -220,6 +241,16 @@ proptest! {
                 prop_assert_eq!(hit.as_ref().map(|hit| (hit.sequence, &*hit.value)),
                     expected.map(|(k, v)| (trailer_sequence(trailer(k)), &v[..])));
             }
+            // Within bounds, where filters of prefixes are asked.
+            for (from, to) in [(0, 1), (0, 2), (1, 1), (1, 9)] {
+                let mut upper = user_key(key)[..user_key(key).len().min(from)].to_vec();
+                upper.resize(to, 0xFF);
+                let bounds = Bounds { lower: Bound::Unbounded, upper: Bound::Excluded(upper.clone()) };
+                let mut bounded = table.iter_within(TableReadOptions::default(), Some(Arc::new(bounds)));
+                bounded.seek(key).expect("sound");
+                let is_within = |key: &[u8]| order.compare(user_key(key), &upper).is_lt();
+                prop_assert_eq!(bounded.valid() && is_within(bounded.key()), is_within(key));
+            }
             let mut seek = table.iter(TableReadOptions::default());
             seek.seek(key).expect("sound");
             prop_assert_eq!(seek.key(), &key[..]);
@@ -231,13 +262,22 @@ proptest! {
 
 #[test]
 fn every_flip_and_every_cut_is_reported_or_changes_nothing() {
-    for format_version in 2..=5 {
+    let plain = TableConfig { block_size: 200, bloom_bits_per_key: Some(10.0), ..TableConfig::default() };
+    let versions = (2..=7).map(|format_version| TableConfig { format_version, ..plain.clone() });
+    let parts = (2..=7).map(|format_version| TableConfig {
+        index_part_bytes: Some(48),
+        partition_filters: format_version != 4,
+        prefixes: Some(PrefixExtractor::Fixed(5)),
+        whole_key_filtering: format_version % 2 == 0,
+        is_ribbon: format_version == 5,
+        format_version,
+        ..plain.clone()
+    });
+    for config in versions.chain(parts) {
         let fs = MemoryFs::new();
         let all: Entries = (0..40u64)
             .map(|i| (internal_key(format!("key{i:03}").as_bytes(), SequenceNumber(i + 1), 1), vec![i as u8; 20]))
             .collect();
-        let config =
-            TableConfig { block_size: 200, bloom_bits_per_key: Some(10.0), format_version, ..TableConfig::default() };
         build(&fs, KeyOrder::Bytewise, config, &all).expect("builds");
         let path = Path::new(PATH);
         let sound = fs.read_whole(path, 1 << 20).expect("there");
@@ -266,8 +306,22 @@ fn without_checksums_damage_never_panics_and_never_loops() {
     let all: Entries = (0..40u64)
         .map(|i| (internal_key(format!("key{i:03}").as_bytes(), SequenceNumber(i + 1), 1), vec![i as u8; 20]))
         .collect();
-    let config = TableConfig { block_size: 200, checksum: ChecksumType::None, ..TableConfig::default() };
-    build(&fs, KeyOrder::Bytewise, config, &all).expect("builds");
+    let plain = TableConfig { block_size: 200, checksum: ChecksumType::None, ..TableConfig::default() };
+    let parts = TableConfig {
+        index_part_bytes: Some(40),
+        partition_filters: true,
+        bloom_bits_per_key: Some(5.0),
+        prefixes: Some(PrefixExtractor::Capped(5)),
+        index_restart_interval: 3,
+        ..plain.clone()
+    };
+    for config in [plain, parts] {
+        damage_without_checksums(&fs, config, &all);
+    }
+}
+
+fn damage_without_checksums(fs: &MemoryFs, config: TableConfig, all: &Entries) {
+    build(fs, KeyOrder::Bytewise, config, all).expect("builds");
     let path = Path::new(PATH);
     let sound = fs.read_whole(path, 1 << 20).expect("there");
     for at in 0..sound.len() {
@@ -277,7 +331,7 @@ fn without_checksums_damage_never_panics_and_never_loops() {
                 bytes[at] ^= change;
             })
             .expect("there");
-            let Ok(table) = open_file(&fs, path, 100, false) else { continue };
+            let Ok(table) = open_file(fs, path, 100, false) else { continue };
             let mut iter = table.iter(TableReadOptions::default());
             // No entry takes less than 3 bytes.
             let most = sound.len();
@@ -326,7 +380,8 @@ fn a_table_without_entries_and_one_with_huge_entries_are_read_back() {
 fn values_that_compress_extremely_well_are_read_back() {
     // zstd stores 128 KiB of one byte in 4 bytes. The bound on what a block may claim was half of that: such values
     // could be written, by RocksDB as by us, and not be read again.
-    for compression in [Compression::Snappy, Compression::Lz4, Compression::Zlib, Compression::Zstd] {
+    for compression in [Compression::Snappy, Compression::Lz4, Compression::Zlib, Compression::Zstd, Compression::Bzip2]
+    {
         let fs = MemoryFs::new();
         let all = vec![(internal_key(b"zeros", SequenceNumber(3), 1), vec![0; 4 << 20])];
         let config = TableConfig { compression, ..TableConfig::default() };
@@ -365,5 +420,133 @@ fn a_read_ahead_that_failed_leaves_nothing_behind_to_be_taken_for_blocks() {
             iter.seek(key).unwrap_or_else(|error| panic!("{checksum:?}: the disk is well again: {error}"));
             assert_eq!((iter.key(), iter.value()), (&key[..], &value[..]), "{checksum:?}");
         }
+    }
+}
+
+#[test]
+fn reading_ahead_ends_with_the_last_block_within_the_bounds_and_does_not_go_backward() {
+    let fs = MemoryFs::new();
+    let key = |i: u64| format!("key{i:03}").into_bytes();
+    let all: Vec<_> =
+        (0..400u64).map(|i| (internal_key(&key(i), SequenceNumber(i + 1), 1), vec![i as u8; 20])).collect();
+    let config = TableConfig { block_size: 200, ..TableConfig::default() };
+    let built = build(&fs, KeyOrder::Bytewise, config, &all).expect("builds");
+    let table = open(&fs, KeyOrder::Bytewise, &built).expect("opens");
+    let options = TableReadOptions { fill_cache: false, read_ahead: 1 << 20, ..TableReadOptions::default() };
+    let bounds = Bounds { lower: Bound::Included(key(100)), upper: Bound::Excluded(key(140)) };
+    let mut iter = table.iter_within(options, Some(Arc::new(bounds)));
+    iter.seek(&internal_key(&key(100), SequenceNumber::MAX, SEEK_KIND)).expect("sound");
+    let read = iter.bytes_ahead();
+    assert!(read > 40 * 20 && read < 80 * 40, "{read} bytes were read for 40 entries");
+    let mut entries = 0;
+    while iter.valid() {
+        entries += 1;
+        iter.next().expect("sound");
+    }
+    assert!((40..60).contains(&entries), "{entries}: up to the end of the block that the bound is in");
+    let mut back = table.iter(options);
+    back.seek_to_last().expect("sound");
+    while back.valid() {
+        back.prev().expect("sound");
+    }
+    assert_eq!(back.bytes_ahead(), 0);
+}
+
+#[test]
+fn parts_of_an_index_and_a_filter_are_read_when_needed_and_given_up_with_the_blocks_below_them() {
+    let fs = MemoryFs::new();
+    let key = |i: u64| format!("key{i:05}").into_bytes();
+    let all: Vec<_> = (0..2000).map(|i| (internal_key(&key(i), SequenceNumber(i + 1), 1), vec![i as u8; 20])).collect();
+    let config = TableConfig {
+        block_size: 200,
+        bloom_bits_per_key: Some(10.0),
+        index_part_bytes: Some(256),
+        partition_filters: true,
+        ..TableConfig::default()
+    };
+    let built = build(&fs, KeyOrder::Bytewise, config.clone(), &all).expect("builds");
+    let whole = TableConfig { index_part_bytes: None, ..config };
+    let cache = BlockCache::new(6000);
+    let context = TableOpenContext {
+        path: PATH.into(),
+        order: KeyOrder::Bytewise,
+        cache: Arc::clone(&cache),
+        statistics: Arc::new(Statistics::default()),
+        largest_seq: built.largest_seq,
+        unique_id: built.unique_id,
+        verify_checksums: true,
+        bounds: None,
+    };
+    let table = TableReader::open(fs.open_random(Path::new(PATH)).expect("there"), built.size, context).expect("opens");
+    assert_eq!(cache.usage(), 0, "no part was read");
+    let get = |table: &TableReader, i: u64| {
+        let hit = table.get(&key(i), SequenceNumber::MAX, &mut KeyHash::default(), &<_>::default()).expect("sound");
+        hit.map(|hit| hit.value.to_vec())
+    };
+    assert_eq!(get(&table, 700), Some(vec![700u64 as u8; 20]));
+    let one = cache.usage();
+    assert!((400..3000).contains(&one), "a part of each and a block: {one} bytes");
+    // An iterator keeps its part while the cache gives up everything.
+    let mut iter = table.iter(TableReadOptions::default());
+    iter.seek(&internal_key(&key(1000), SequenceNumber::MAX, SEEK_KIND)).expect("sound");
+    for i in (0..2000).rev().step_by(3) {
+        assert_eq!(get(&table, i), Some(vec![i as u8; 20]));
+        assert!(cache.usage() <= 6000, "{cache:?}");
+    }
+    for i in 1000..1100 {
+        assert_eq!(user_key(iter.key()), key(i));
+        iter.next().expect("sound");
+    }
+    for i in (900..1100).rev() {
+        iter.prev().expect("sound");
+        assert_eq!(user_key(iter.key()), key(i));
+    }
+    assert_eq!(get(&table, 5000), None);
+    let resident = table.memory();
+    drop((iter, table));
+    assert_eq!(cache.usage(), 0, "every byte is given back");
+    let built = build(&fs, KeyOrder::Bytewise, whole, &all).expect("builds");
+    let plain = open(&fs, KeyOrder::Bytewise, &built).expect("opens").memory();
+    assert!(resident * 3 < plain, "{resident} bytes stay, {plain} of a plain index");
+}
+
+#[test]
+fn a_filter_of_prefixes_saves_reads_and_never_hides_a_key() {
+    for (partition_filters, whole_key_filtering) in [(false, false), (false, true), (true, false), (true, true)] {
+        let fs = MemoryFs::new();
+        let key = |user: u64, i: u64| format!("u{user:04}:{i}").into_bytes();
+        let keys = (0..500u64).flat_map(|user| (0..4).map(move |i| key(user * 2, i)));
+        let all: Vec<_> = keys.map(|key| (internal_key(&key, SequenceNumber(5), 1), vec![7; 20])).collect();
+        let config = TableConfig {
+            block_size: 100,
+            bloom_bits_per_key: Some(12.0),
+            prefixes: Some(PrefixExtractor::Fixed(5)),
+            whole_key_filtering,
+            index_part_bytes: Some(128),
+            partition_filters,
+            ..TableConfig::default()
+        };
+        let built = build(&fs, KeyOrder::Bytewise, config, &all).expect("builds");
+        let table = open(&fs, KeyOrder::Bytewise, &built).expect("opens");
+        let ruled_out = |ticker| table.source.context.statistics.ticker(ticker);
+        for user in 0..1000u64 {
+            let (from, to) = (format!("u{user:04}"), format!("u{user:04};"));
+            let bounds = Bounds { lower: Bound::Included(from.clone().into()), upper: Bound::Excluded(to.into()) };
+            let mut iter = table.iter_within(TableReadOptions::default(), Some(Arc::new(bounds)));
+            iter.seek(&internal_key(from.as_bytes(), SequenceNumber::MAX, SEEK_KIND)).expect("sound");
+            let is_there = iter.valid() && user_key(iter.key()).starts_with(from.as_bytes());
+            assert_eq!(is_there, user % 2 == 0, "user {user}");
+            let hit = table.get(&key(user, 3), SequenceNumber::MAX, &mut KeyHash::default(), &<_>::default());
+            assert_eq!(hit.expect("sound").is_some(), user % 2 == 0);
+        }
+        let useful = ruled_out(crate::metrics::Ticker::BloomFilterPrefixUseful);
+        assert!((450..=500).contains(&useful), "{useful} of 500 scans of absent users were ruled out");
+        let useful = ruled_out(crate::metrics::Ticker::BloomFilterUseful);
+        assert!((450..=500).contains(&useful), "{useful} of 500 absent keys were ruled out");
+        // A range over more than one prefix is not asked for.
+        let bounds = Bounds { lower: Bound::Unbounded, upper: Bound::Excluded(b"u0005".to_vec()) };
+        let mut iter = table.iter_within(TableReadOptions::default(), Some(Arc::new(bounds)));
+        iter.seek(&internal_key(b"u0003:x", SequenceNumber::MAX, SEEK_KIND)).expect("sound");
+        assert_eq!((iter.valid(), user_key(iter.key())), (true, &key(4, 0)[..]));
     }
 }

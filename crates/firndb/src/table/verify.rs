@@ -4,11 +4,13 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::error::{CorruptionKind, Error, Result};
-use crate::format::key::{ParsedKey, SequenceNumber, user_key};
+use crate::format::key::{ParsedKey, SequenceNumber, exclusive_end, internal_key, trailer, user_key};
 use crate::iter::InternalIterator;
 
-use super::filter::KeyHash;
-use super::iter::stored_bytes;
+use super::filters::{FilterCheck, FilterForm, Filters, OtherFilter};
+use super::index::Index;
+use super::layout::{BlockHandle, stored_bytes};
+use super::parts::Parts;
 use super::reader::{TableReadOptions, TableReader};
 
 /// What a table holds, counted.
@@ -27,22 +29,25 @@ impl TableReader {
     /// read.
     pub(crate) fn verify(self: &Arc<Self>, progress: &mut dyn FnMut(u64)) -> Result<TableCounts> {
         let options = TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: 1 << 20 };
-        let order = self.order();
-        let bad = |kind, what: String| Error::corrupt_at(kind, &self.context.path, 0, what);
-        self.footer.check_padding(&*self.file, &self.context.path)?;
-        for index in 0..self.index.len() {
-            // The cache may hold a sound copy of a block that is damaged on disk.
-            let handle = self.index.handle(index);
-            let block = self.footer.read_block(&*self.file, &self.context.path, handle, true)?;
-            super::block::Block::new(block, handle.offset).map_err(|error| self.at(error, handle.offset))?;
+        let (source, order) = (&self.source, self.order());
+        let bad = |kind, what: String| Error::corrupt_at(kind, &source.context.path, 0, what);
+        source.footer.check_padding(&*source.file, &source.context.path)?;
+        // The cache may hold a sound copy of a block that is damaged on disk.
+        self.each_block(&mut |handle| {
+            source.data_block(handle, source.stored(handle)?, &options)?;
             progress(stored_bytes(handle.size));
+            Ok(())
+        })?;
+        if let Filters::Other(OtherFilter { form: FilterForm::Parts(filter), .. }) = &self.filters {
+            (0..filter.top.len()).try_for_each(|number| filter.read(source, number, &options).map(drop))?;
         }
         let mut counts = TableCounts { smallest_seq: SequenceNumber::MAX, ..TableCounts::default() };
         let mut iter = self.iter(options);
+        let mut filter = FilterCheck::default();
         iter.seek_to_first()?;
         while iter.valid() {
             let key = iter.key();
-            let parsed = ParsedKey::parse(key).map_err(|error| self.at(error, 0))?;
+            let parsed = ParsedKey::parse(key).map_err(|error| source.at(error, 0))?;
             if counts.entries > 0 && order.compare_internal(&counts.largest, key) != Ordering::Less {
                 return Err(bad(
                     CorruptionKind::Order,
@@ -52,13 +57,10 @@ impl TableReader {
             if counts.entries == 0 {
                 counts.smallest = key.to_vec();
             }
-            if let Some(filter) = &self.filter
-                && !filter.may_contain(user_key(key), &mut KeyHash::default())
-            {
+            if !filter.passes(&self.filters, self.prefixes, source, (user_key(key), trailer(key)), &options)? {
                 return Err(bad(CorruptionKind::Malformed, format!("the filter denies entry {}", counts.entries)));
             }
-            let block = iter.current_block();
-            if !self.index.is_in_block(order, block, key) {
+            if !iter.is_between_separators() {
                 return Err(bad(
                     CorruptionKind::Order,
                     format!("entry {} is not between its separators", counts.entries),
@@ -72,7 +74,23 @@ impl TableReader {
             counts.largest_seq = counts.largest_seq.max(parsed.sequence);
             iter.next()?;
         }
+        for tombstone in self.range_tombstones().iter().flat_map(|tombstones| tombstones.iter()) {
+            // A bound may be in the middle of its key's entries, where a tombstone of all of them was cut: the key counts.
+            let begin = internal_key(&tombstone.begin, SequenceNumber::ZERO, 0);
+            let end = exclusive_end(&tombstone.end);
+            if counts.smallest.is_empty() || order.compare_internal(&begin, &counts.smallest).is_lt() {
+                counts.smallest = begin;
+            }
+            if counts.largest.is_empty() || order.compare_internal(&end, &counts.largest).is_gt() {
+                counts.largest = end;
+            }
+            counts.smallest_seq = counts.smallest_seq.min(tombstone.sequence);
+            counts.largest_seq = counts.largest_seq.max(tombstone.sequence);
+        }
         let stated = self.properties();
+        // Counted when the table was opened: those whose ranges are empty are not among the others any more.
+        counts.entries += stated.range_deletions;
+        counts.deletions += stated.range_deletions;
         if (counts.entries, counts.deletions) != (stated.entries, stated.deletions) {
             return Err(bad(
                 CorruptionKind::CountMismatch,
@@ -83,5 +101,17 @@ impl TableReader {
             ));
         }
         Ok(counts)
+    }
+
+    /// Calls back with every data block; parts of an index are read from the file.
+    pub(super) fn each_block(&self, on_block: &mut dyn FnMut(BlockHandle) -> Result<()>) -> Result<()> {
+        let mut each_of = |index: &Index| (0..index.len()).try_for_each(|block| on_block(index.handle(block)));
+        match &self.parts {
+            Parts::One(part) => each_of(&part.index),
+            Parts::Many(levels) => (0..levels.top.len()).try_for_each(|number| {
+                let options = TableReadOptions { fill_cache: false, ..TableReadOptions::default() };
+                each_of(&levels.read(&self.source, number, &options)?)
+            }),
+        }
     }
 }

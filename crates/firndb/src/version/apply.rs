@@ -57,7 +57,7 @@ impl Version {
                 (None, None) => Arc::new(Level::empty(number)),
             });
         }
-        Ok(Version { id: self.id + 1, order: self.order.clone(), levels })
+        Ok(Version::of_levels(self.id + 1, self.order.clone(), levels))
     }
 
     /// A version made of files and their levels. Where a file lacks its epoch, as in databases of RocksDB 7.8 and older,
@@ -77,7 +77,7 @@ impl Version {
         let levels = lists.into_iter().enumerate();
         let levels =
             levels.map(|(number, files)| Level::new(number, &order, files).map(Arc::new)).collect::<Result<_>>()?;
-        Ok(Version { id: 1, order, levels })
+        Ok(Version::of_levels(1, order, levels))
     }
 }
 
@@ -136,72 +136,4 @@ pub(super) fn added_twice(level: u32, number: FileNumber) -> Error {
         CorruptionKind::Malformed,
         format!("an edit adds file {number} to level {level}, but the file is there already"),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::key::internal_key;
-
-    fn meta(number: u64, key: &[u8], seq: u64) -> FileMeta {
-        FileMeta {
-            number: FileNumber(number),
-            size: 10,
-            smallest: internal_key(key, SequenceNumber(seq), 1),
-            largest: internal_key(key, SequenceNumber(seq), 1),
-            smallest_seq: SequenceNumber(seq),
-            largest_seq: SequenceNumber(seq),
-            ..FileMeta::default()
-        }
-    }
-
-    fn edit(deleted: &[(u32, u64)], new: Vec<(u32, FileMeta)>) -> VersionEdit {
-        let deleted_files = deleted.iter().map(|(level, number)| (*level, FileNumber(*number))).collect();
-        VersionEdit { deleted_files, new_files: new, ..VersionEdit::default() }
-    }
-
-    fn base() -> Version {
-        let files = vec![(0, meta(5, b"a", 5)), (1, meta(3, b"a", 3)), (1, meta(4, b"b", 4)), (2, meta(1, b"a", 1))];
-        Version::from_files(KeyOrder::Bytewise, 7, files).expect("sound")
-    }
-
-    #[test]
-    fn only_touched_levels_are_built_anew() {
-        let before = base();
-        let after = before.apply(&edit(&[(0, 5), (1, 3)], vec![(1, meta(6, b"a", 5))])).expect("fits");
-        assert_eq!((after.file_count(), after.bytes(), after.id), (3, 30, before.id + 1));
-        assert!(Arc::ptr_eq(&before.levels[2], &after.levels[2]));
-        assert!(before.contains(FileNumber(5)) && !after.contains(FileNumber(5)));
-        assert_eq!(after.level_of(FileNumber(6)), Some(1));
-        // Deeper than the options say: the version grows.
-        let deep = after.apply(&edit(&[], vec![(9, meta(7, b"x", 1))])).expect("fits");
-        assert_eq!((deep.levels.len(), deep.highest_used_level()), (10, Some(9)));
-    }
-
-    #[test]
-    fn every_edit_that_does_not_fit_is_refused_by_the_files_number() {
-        let version = base();
-        let mut bad_key = meta(9, b"x", 9);
-        bad_key.smallest = vec![0xEE; 9];
-        for (edit, part) in [
-            (edit(&[(1, 5)], vec![]), "deletes file 000005 from level 1"),
-            (edit(&[(60, 5)], vec![]), "deletes file 000005 from level 60"),
-            (edit(&[(0, 5), (0, 5)], vec![]), "deletes file 000005"),
-            (edit(&[], vec![(3, meta(4, b"z", 1))]), "adds file 000004 to level 3"),
-            (edit(&[], vec![(3, meta(9, b"x", 1)), (4, meta(9, b"x", 1))]), "adds file 000009 twice"),
-            (edit(&[], vec![(1, meta(9, b"a", 3))]), "level 1"),
-            (edit(&[], vec![(3, bad_key)]), "file 000009"),
-            (edit(&[], vec![(3, meta(0, b"x", 1))]), "0 is no file number"),
-        ] {
-            let error = version.apply(&edit).expect_err(part);
-            assert!(error.to_string().contains(part), "{part}: {error}");
-        }
-    }
-
-    #[test]
-    fn missing_epochs_are_derived_from_the_deepest_level_up() {
-        let version = base();
-        let epochs: Vec<(u64, u64)> = version.files().map(|(_, file)| (file.number().0, file.meta.epoch)).collect();
-        assert_eq!(epochs, [(5, 3), (3, 2), (4, 2), (1, 1)]);
-    }
 }

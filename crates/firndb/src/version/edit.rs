@@ -7,6 +7,8 @@
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::coding::{Reader, put_length_prefixed, put_varint32, put_varint64};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber, TRAILER_LEN};
+use crate::iter::lineage::Lineage;
+use crate::table::properties::TableCounts;
 
 /// Tags with this bit may be skipped by readers that do not know them.
 const IGNORE_BIT: u32 = 1 << 13;
@@ -57,6 +59,7 @@ mod field {
     pub(super) const MAX_TIMESTAMP: u32 = 11;
     pub(super) const UNIQUE_ID: u32 = 12;
     pub(super) const EPOCH: u32 = 13;
+    pub(super) const RANGE_DELETED_BYTES: u32 = 14;
     pub(super) const TAIL_SIZE: u32 = 15;
     pub(super) const PATH_ID: u32 = 65;
 }
@@ -73,6 +76,9 @@ pub(crate) struct FileMeta {
     pub(crate) largest_seq: SequenceNumber,
     /// Order of level-0 files; 0 if the writer was RocksDB 7.8 or older.
     pub(crate) epoch: u64,
+    /// Bytes of files in deeper levels, about, that its range tombstones hid when it was written (RocksDB: "compensated range
+    /// deletion size").
+    pub(crate) range_deleted_bytes: u64,
     pub(crate) oldest_ancester_time: u64,
     pub(crate) creation_time: u64,
     pub(crate) unique_id: Option<[u8; 16]>,
@@ -81,6 +87,15 @@ pub(crate) struct FileMeta {
     pub(crate) checksum: Vec<u8>,
     pub(crate) checksum_function: Vec<u8>,
     pub(crate) is_marked_for_compaction: bool,
+    /// Known of tables that this process wrote; MANIFEST has no field for it.
+    pub(crate) counts: Option<TableCounts>,
+}
+
+impl FileMeta {
+    /// When the file was written, in seconds since 1970; or when its oldest entry was, if only that is known.
+    pub(crate) fn written_s(&self) -> Option<u64> {
+        [self.creation_time, self.oldest_ancester_time].into_iter().find(|time| *time > 0)
+    }
 }
 
 /// One change of the set of live files, or of what is known beside it.
@@ -107,6 +122,8 @@ pub(crate) struct VersionEdit {
     pub(crate) wal_additions: Vec<FileNumber>,
     /// All tracked WALs below this number are gone.
     pub(crate) wals_deleted_below: Option<FileNumber>,
+    /// What readers see of the change. In memory only: MANIFEST has no field for it.
+    pub(crate) lineage: Lineage,
 }
 
 impl VersionEdit {
@@ -309,6 +326,7 @@ fn custom_field(field: u32, value: &[u8], meta: &mut FileMeta) -> Result<()> {
             meta.unique_id = Some(id);
         }
         field::EPOCH => meta.epoch = number()?,
+        field::RANGE_DELETED_BYTES => meta.range_deleted_bytes = number()?,
         field::TAIL_SIZE => meta.tail_size = Some(number()?),
         field::PATH_ID if value != [0] => return Err(refused("further data paths (db_paths)")),
         field::PATH_ID => {}
@@ -348,6 +366,9 @@ fn encode_new_file(level: u32, meta: &FileMeta, out: &mut Vec<u8>) {
     }
     if meta.epoch != 0 {
         number(out, field::EPOCH, meta.epoch);
+    }
+    if meta.range_deleted_bytes != 0 {
+        number(out, field::RANGE_DELETED_BYTES, meta.range_deleted_bytes);
     }
     if let Some(tail) = meta.tail_size {
         number(out, field::TAIL_SIZE, tail);

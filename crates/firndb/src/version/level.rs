@@ -8,17 +8,21 @@ use std::ops::Range;
 
 use crate::error::{CorruptionKind, Error, Result};
 use crate::format::comparator::{KeyOrder, prefix_u64};
-use crate::format::key::{FileNumber, user_key};
+use crate::format::key::{FileNumber, SequenceNumber, user_key};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering as Memory};
 
 use super::TableFile;
 
 /// An immutable, ordered list of files: level 0 newest first, deeper ones by key and without overlaps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Level {
     number: usize,
     files: Vec<Arc<TableFile>>,
     bytes: u64,
+    largest_seq: SequenceNumber,
+    /// False if no file has a range tombstone.
+    may_have_range_tombstones: AtomicBool,
     /// The prefix of each file's largest user key, in the order of `files`.
     largest_prefixes: Vec<u64>,
     /// The files' numbers, ascending.
@@ -27,7 +31,7 @@ pub(crate) struct Level {
 
 impl Level {
     pub(crate) fn empty(number: usize) -> Level {
-        Level { number, files: Vec::new(), bytes: 0, largest_prefixes: Vec::new(), numbers: Vec::new() }
+        Level { number, ..Level::default() }
     }
 
     /// Puts the files in order and checks them.
@@ -45,10 +49,13 @@ impl Level {
         let level = Level {
             number,
             bytes: files.iter().map(|file| file.meta.size).fold(0, u64::saturating_add),
+            largest_seq: files.iter().map(|file| file.meta.largest_seq).max().unwrap_or_default(),
             largest_prefixes: files.iter().map(|file| prefix_u64(user_key(&file.meta.largest))).collect(),
             numbers,
+            may_have_range_tombstones: AtomicBool::new(true),
             files,
         };
+        level.look_for_range_tombstones();
         level.check(order)?;
         Ok(level)
     }
@@ -93,7 +100,7 @@ impl Level {
             sorted.sort_by(|a, b| order.compare_internal(&a.meta.smallest, &b.meta.smallest));
             for pair in sorted.windows(2) {
                 let (a, b) = (&pair[0].meta, &pair[1].meta);
-                if order.compare(user_key(&a.largest), user_key(&b.smallest)) != Ordering::Less {
+                if !pair[0].ends_before(order, user_key(&b.smallest)) {
                     return Err(Error::corrupt(
                         CorruptionKind::Order,
                         format!("level 0: files {} and {} of epoch {} overlap", a.number, b.number, a.epoch),
@@ -119,6 +126,23 @@ impl Level {
     /// The sizes of all files together.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The largest number of any entry.
+    pub(crate) fn largest_seq(&self) -> SequenceNumber {
+        self.largest_seq
+    }
+
+    /// Asks all files again: more may be known of them than when the level was made.
+    pub(super) fn look_for_range_tombstones(&self) {
+        let may_have = self.files.iter().any(|file| file.may_have_range_tombstones());
+        // Relaxed: it only ever turns from true to false, and true is merely slower.
+        self.may_have_range_tombstones.store(may_have, Memory::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn may_have_range_tombstones(&self) -> bool {
+        self.may_have_range_tombstones.load(Memory::Relaxed)
     }
 
     pub(crate) fn contains(&self, number: FileNumber) -> bool {
@@ -150,9 +174,7 @@ impl Level {
     /// level 0, whose files are in no order of keys.
     pub(crate) fn overlapping_range(&self, order: &KeyOrder, begin: Option<&[u8]>, end: Option<&[u8]>) -> Range<usize> {
         debug_assert!(self.number > 0, "level 0 is not sorted by key");
-        let start = begin.map_or(0, |begin| {
-            self.files.partition_point(|file| order.compare(user_key(&file.meta.largest), begin) == Ordering::Less)
-        });
+        let start = begin.map_or(0, |begin| self.files.partition_point(|file| file.ends_before(order, begin)));
         let stop = end.map_or(self.files.len(), |end| {
             self.files.partition_point(|file| order.compare(user_key(&file.meta.smallest), end) != Ordering::Greater)
         });
@@ -170,7 +192,7 @@ impl Level {
             return self.files[self.overlapping_range(order, begin, end)].to_vec();
         }
         let overlaps = |file: &&Arc<TableFile>| {
-            begin.is_none_or(|begin| order.compare(user_key(&file.meta.largest), begin) != Ordering::Less)
+            begin.is_none_or(|begin| !file.ends_before(order, begin))
                 && end.is_none_or(|end| order.compare(user_key(&file.meta.smallest), end) != Ordering::Greater)
         };
         self.files.iter().filter(overlaps).cloned().collect()

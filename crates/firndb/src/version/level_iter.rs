@@ -1,18 +1,29 @@
 //! One iterator over all files of a sorted level, and the sum of it and a single table's.
 //!
-//! Files are opened when the iterator gets to them, so that a short scan opens one. The iterator owns what it needs: the
-//! level, hence the files' places in it, and the reader of the file it is in.
+//! Flow: `read::view` and `compaction::job` -> **[`LevelIter`]** -> `table_cache` (opens) -> `table::iter` (reads).
+//!
+//! Invariants
+//! 1. A file is opened when the iterator gets to it, and only if its range of keys, which MANIFEST states, may hold what is
+//!    asked for: not behind the upper bound going forward, not before the lower one going backward.
+//! 2. An error leaves the iterator on no entry, and is never the end.
+//!
+//! Threads: it owns what it needs (the level, hence the files' places in it, and the reader of the file it is in), and is
+//! used by one thread at a time.
 
 use crate::error::Result;
+use std::cmp::Ordering;
+
 use crate::format::comparator::KeyOrder;
+use crate::format::key::user_key;
+use crate::iter::bounds::Bounds;
 use crate::iter::{InternalIterator, internal_iterator_of_variants};
 use crate::sync::Arc;
 use crate::table::TableIter;
 use crate::table::block::BlockSlice;
 use crate::table::reader::TableReadOptions;
 
-use super::Level;
 use super::table_cache::TableCache;
+use super::{Level, TableFile};
 
 /// The entries of a sorted level, file after file.
 pub(crate) struct LevelIter {
@@ -20,6 +31,7 @@ pub(crate) struct LevelIter {
     cache: Arc<TableCache>,
     order: KeyOrder,
     options: TableReadOptions,
+    bounds: Option<Arc<Bounds>>,
     /// The file that `table` reads; meaningful only beside it.
     index: usize,
     /// `None` before the first move, past either end, and after an error.
@@ -27,15 +39,18 @@ pub(crate) struct LevelIter {
 }
 
 impl LevelIter {
-    /// An iterator on no entry yet. Not for level 0.
+    /// An iterator on no entry yet, with no interest in what is outside of the bounds: forward, it may end at the upper one,
+    /// and backward at the lower one. Not for level 0.
+    #[inline]
     pub(crate) fn new(
         level: Arc<Level>,
         cache: Arc<TableCache>,
         order: KeyOrder,
         options: TableReadOptions,
+        bounds: Option<Arc<Bounds>>,
     ) -> LevelIter {
         debug_assert!(level.number() > 0, "level 0 is not sorted by key");
-        LevelIter { level, cache, order, options, index: 0, table: None }
+        LevelIter { level, cache, order, options, bounds, index: 0, table: None }
     }
 
     /// The value, pinned; `None` where the table's iterator has none to pin.
@@ -52,14 +67,26 @@ impl LevelIter {
         outcome
     }
 
-    /// Goes to file `index`, on no entry of it yet; false if there is no such file.
-    fn enter(&mut self, index: usize) -> Result<bool> {
+    /// Goes to file `index` from before it, on no entry of it yet; false if there is none, or none within the bounds.
+    fn enter_forward(&mut self, index: usize) -> Result<bool> {
+        self.enter(index, |bounds, order, file| bounds.is_above(order, user_key(&file.meta.smallest)))
+    }
+
+    /// Goes to file `index` from behind it.
+    fn enter_backward(&mut self, index: usize) -> Result<bool> {
+        self.enter(index, |bounds, order, file| bounds.is_below(order, user_key(&file.meta.largest)))
+    }
+
+    fn enter(&mut self, index: usize, is_outside: impl FnOnce(&Bounds, &KeyOrder, &TableFile) -> bool) -> Result<bool> {
         if self.table.is_some() && self.index == index {
             return Ok(true);
         }
         self.table = None;
         let Some(file) = self.level.files().get(index) else { return Ok(false) };
-        self.table = Some(self.cache.open(file, &self.order)?.iter(self.options));
+        if self.bounds.as_ref().is_some_and(|bounds| is_outside(bounds, &self.order, file)) {
+            return Ok(false);
+        }
+        self.table = Some(self.cache.open(file, &self.order)?.iter_within(self.options, self.bounds.clone()));
         self.index = index;
         Ok(true)
     }
@@ -73,7 +100,7 @@ impl LevelIter {
     fn skip_forward(&mut self) -> Result<()> {
         self.step(|this| {
             while this.table.is_some() && !this.valid() {
-                if this.enter(this.index + 1)? {
+                if this.enter_forward(this.index + 1)? {
                     this.in_table(TableIter::seek_to_first)?;
                 }
             }
@@ -87,7 +114,7 @@ impl LevelIter {
             while this.table.is_some() && !this.valid() {
                 match this.index.checked_sub(1) {
                     Some(index) => {
-                        this.enter(index)?;
+                        this.enter_backward(index)?;
                         this.in_table(TableIter::seek_to_last)?;
                     }
                     None => this.table = None,
@@ -106,7 +133,7 @@ impl InternalIterator for LevelIter {
 
     fn seek_to_first(&mut self) -> Result<()> {
         self.step(|this| {
-            this.enter(0)?;
+            this.enter_forward(0)?;
             this.in_table(TableIter::seek_to_first)
         })?;
         self.skip_forward()
@@ -114,7 +141,7 @@ impl InternalIterator for LevelIter {
 
     fn seek_to_last(&mut self) -> Result<()> {
         self.step(|this| {
-            this.enter(this.level.len().saturating_sub(1))?;
+            this.enter_backward(this.level.len().saturating_sub(1))?;
             this.in_table(TableIter::seek_to_last)
         })?;
         self.skip_back()
@@ -123,19 +150,26 @@ impl InternalIterator for LevelIter {
     fn seek(&mut self, target: &[u8]) -> Result<()> {
         let index = self.level.find_file(&self.order, target);
         self.step(|this| {
-            this.enter(index)?;
+            this.enter_forward(index)?;
             this.in_table(|table| table.seek(target))
         })?;
         if self.valid() { Ok(()) } else { self.skip_forward() }
     }
 
     fn seek_for_prev(&mut self, target: &[u8]) -> Result<()> {
-        let index = self.level.find_file(&self.order, target);
-        if index >= self.level.len() {
-            return self.seek_to_last();
+        // The first file that reaches up to the target; if it starts behind it, the one before has the last entry.
+        let mut found = self.level.find_file(&self.order, target);
+        let starts_behind =
+            |file: &Arc<TableFile>| self.order.compare_internal(&file.meta.smallest, target) == Ordering::Greater;
+        if self.level.files().get(found).is_none_or(starts_behind) {
+            let Some(before) = found.checked_sub(1) else {
+                self.table = None;
+                return Ok(());
+            };
+            found = before;
         }
         self.step(|this| {
-            this.enter(index)?;
+            this.enter_backward(found)?;
             this.in_table(|table| table.seek_for_prev(target))
         })?;
         if self.valid() { Ok(()) } else { self.skip_back() }
@@ -188,7 +222,8 @@ mod tests {
 
     fn iterator(tables: &Tables) -> LevelIter {
         let level = Arc::clone(tables.version(2).level(2).expect("a level"));
-        LevelIter::new(level, Arc::new(table_cache(tables, Some(2))), KeyOrder::Bytewise, TableReadOptions::default())
+        let cache = Arc::new(table_cache(tables, Some(2)));
+        LevelIter::new(level, cache, KeyOrder::Bytewise, TableReadOptions::default(), None)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reading MANIFEST, and the edits that a new one starts with.
+//! Reading MANIFEST: its edits one change after the other, from the start or from a position, and what they add up to.
 //!
 //! Reading is strict: a record that the end of the file cuts off was never acknowledged and is dropped, and so is an atomic
 //! group that lacks its end; anything else that does not add up is corruption, named by file and offset.
@@ -6,15 +6,14 @@
 //! Source: RocksDB `db/version_edit_handler.cc`; the bytes of the records are those of `wal` and of [`super::edit`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
 use crate::format::sequence_ranges::SequenceRanges;
 use crate::fs::Fs;
-use crate::sync::Arc;
-use crate::wal::reader::{LogReader, ReadOutcome};
+use crate::wal::reader::{LogPosition, LogReader, ReadOutcome};
 
 use super::apply::{added_twice, no_such_file};
 use super::edit::{FileMeta, VersionEdit};
@@ -164,7 +163,7 @@ pub(crate) fn without_current(fs: &dyn Fs, dir: &Path) -> Error {
     let is_kind =
         |name: &str, wanted: &[FileKind]| file_name::parse(name).is_some_and(|(kind, _)| wanted.contains(&kind));
     let is_data = |name: &str| is_kind(name, &[FileKind::Table, FileKind::Wal, FileKind::Blob]);
-    match files.iter().find(|file| is_data(&file.name)) {
+    match files.iter().find(|file| !file.is_dir && is_data(&file.name)) {
         // Unless it was made a moment ago.
         Some(data) if !files.iter().any(|file| is_kind(&file.name, &[FileKind::Current])) => {
             let detail = format!("it does not exist, but {} does: repair, or clear the directory", data.name);
@@ -180,9 +179,11 @@ pub(crate) fn without_current(fs: &dyn Fs, dir: &Path) -> Error {
 /// As of [`without_current`] if there is no CURRENT; `Corruption`; what the file system says.
 pub(crate) fn read_current(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
     let path = dir.join(file_name::CURRENT);
-    let bytes = fs.read_whole(&path, CURRENT_BYTES_MAX).map_err(|error| match error.is_not_found() {
-        true => without_current(fs, dir),
-        false => error,
+    let bytes = fs.read_whole(&path, CURRENT_BYTES_MAX).map_err(|error| match error.kind() {
+        _ if error.is_not_found() => without_current(fs, dir),
+        // It has one short name.
+        ErrorKind::Limit => Error::corrupt(CorruptionKind::BadLength, error.to_string()).in_file(&path, None),
+        _ => error,
     })?;
     let name = bytes.strip_suffix(b"\n").and_then(|name| std::str::from_utf8(name).ok());
     match name.and_then(file_name::parse) {
@@ -197,48 +198,105 @@ pub(crate) fn read_current(fs: &dyn Fs, dir: &Path) -> Result<FileNumber> {
 
 /// Adds up the records of a MANIFEST.
 pub(crate) fn read_manifest(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<ManifestState> {
-    let path = dir.join(file_name::manifest(number));
-    let file = fs.open_random(&path).map_err(|error| match error.is_not_found() {
-        true => {
-            let detail = "CURRENT names this file, but it does not exist";
-            Error::corrupt(CorruptionKind::Missing, detail).in_file(&path, None)
-        }
-        false => error,
-    })?;
-    let mut reader = LogReader::new(Arc::clone(&file), path.clone(), number.0);
+    let mut reader = ManifestReader::open(fs, dir, number)?;
     let mut state = ManifestState::new();
-    let mut group = AtomicGroup::default();
-    let mut record = Vec::new();
-    loop {
-        match reader.next(&mut record)? {
-            ReadOutcome::Record { offset } => {
-                let step = VersionEdit::decode(&record)
-                    .and_then(|edit| group.push(edit))
-                    .and_then(|ready| ready.into_iter().try_for_each(|edit| state.apply(edit)));
-                step.map_err(|error| error.in_file(&path, Some(offset)))?;
+    while let Some((offset, edits)) = reader.next()? {
+        let applied = edits.into_iter().try_for_each(|edit| state.apply(edit));
+        applied.map_err(|error| error.in_file(&reader.path, Some(offset)))?;
+    }
+    state.is_cut_off = reader.is_cut_off;
+    let end = reader.position().offset();
+    state.check_complete().map_err(|error| error.in_file(&reader.path, Some(end)))?;
+    state.largest_number = state.largest_number.max(number);
+    Ok(state)
+}
+
+/// Gives the changes of one MANIFEST in their order: an edit, or an atomic group of them whole.
+#[derive(Debug)]
+pub(crate) struct ManifestReader {
+    log: LogReader,
+    path: PathBuf,
+    group: AtomicGroup,
+    record: Vec<u8>,
+    /// Behind the last change that was given.
+    position: LogPosition,
+    /// The end that was met lies inside a record.
+    is_cut_off: bool,
+}
+
+impl ManifestReader {
+    /// A reader at the start of the MANIFEST `number`.
+    ///
+    /// # Errors
+    /// `Corruption` if it does not exist: CURRENT names it.
+    pub(crate) fn open(fs: &dyn Fs, dir: &Path, number: FileNumber) -> Result<ManifestReader> {
+        let path = dir.join(file_name::manifest(number));
+        let file = fs.open_random(&path).map_err(|error| match error.is_not_found() {
+            true => {
+                let detail = "CURRENT names this file, but it does not exist";
+                Error::corrupt(CorruptionKind::Missing, detail).in_file(&path, None)
             }
-            // What an open group holds is dropped with the tail.
-            ReadOutcome::End => break,
-            ReadOutcome::TruncatedTail { offset } if reader.cut_off_tail_is_whole() => {
-                let detail = "the header of the last record is damaged";
-                return Err(Error::corrupt_at(CorruptionKind::BadLength, &path, offset, detail));
-            }
-            ReadOutcome::TruncatedTail { .. } => {
-                state.is_cut_off = true;
-                break;
-            }
-            ReadOutcome::Corrupt { offset, reason } => {
-                return Err(Error::corrupt_at(CorruptionKind::Checksum, &path, offset, reason));
-            }
-            ReadOutcome::OldRecord { offset, .. } => {
-                let detail = "a record of another log: MANIFEST is never recycled";
-                return Err(Error::corrupt_at(CorruptionKind::Misplaced, &path, offset, detail));
+            false => error,
+        })?;
+        let log = LogReader::new(file, path.clone(), number.0);
+        let position = log.position();
+        Ok(ManifestReader { log, path, group: AtomicGroup::default(), record: Vec::new(), position, is_cut_off: false })
+    }
+
+    /// Behind the last whole change that was given: never inside a group, since its edits mean something together only.
+    pub(crate) fn position(&self) -> LogPosition {
+        self.position
+    }
+
+    /// Goes to a position that a reader of this MANIFEST gave: the changes after it come next, those that were appended
+    /// since the end was met included. What was read of an unfinished group is forgotten, and read again.
+    ///
+    /// # Errors
+    /// `Corruption` if the file ends before the position.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for readers that follow a database, which come later"))]
+    pub(crate) fn resume(&mut self, position: LogPosition) -> Result<()> {
+        self.log.resume(position)?;
+        self.position = position;
+        self.group = AtomicGroup::default();
+        self.is_cut_off = false;
+        Ok(())
+    }
+
+    /// The next change, and where its last record starts; `None` at the end, where an unfinished group or record is not
+    /// given.
+    ///
+    /// # Errors
+    /// `Corruption`, with file and offset, for all that does not add up; what the file system says.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Vec<VersionEdit>)>> {
+        loop {
+            match self.log.next(&mut self.record)? {
+                ReadOutcome::Record { offset } => {
+                    let ready = VersionEdit::decode(&self.record).and_then(|edit| self.group.push(edit));
+                    let ready = ready.map_err(|error| error.in_file(&self.path, Some(offset)))?;
+                    if !ready.is_empty() {
+                        self.position = self.log.position();
+                        return Ok(Some((offset, ready)));
+                    }
+                }
+                ReadOutcome::End => return Ok(None),
+                ReadOutcome::TruncatedTail { offset } if self.log.cut_off_tail_is_whole() => {
+                    let detail = "the header of the last record is damaged";
+                    return Err(Error::corrupt_at(CorruptionKind::BadLength, &self.path, offset, detail));
+                }
+                ReadOutcome::TruncatedTail { .. } => {
+                    self.is_cut_off = true;
+                    return Ok(None);
+                }
+                ReadOutcome::Corrupt { offset, reason } => {
+                    return Err(Error::corrupt_at(CorruptionKind::Checksum, &self.path, offset, reason));
+                }
+                ReadOutcome::OldRecord { offset, .. } => {
+                    let detail = "a record of another log: MANIFEST is never recycled";
+                    return Err(Error::corrupt_at(CorruptionKind::Misplaced, &self.path, offset, detail));
+                }
             }
         }
     }
-    state.check_complete().map_err(|error| error.in_file(&path, Some(reader.position())))?;
-    state.largest_number = state.largest_number.max(number);
-    Ok(state)
 }
 
 /// Holds the edits of an atomic group back until its last one is there.
@@ -333,6 +391,50 @@ mod tests {
         }
     }
 
+    /// The last sequence numbers of the changes that come next, one list a change.
+    fn changes(reader: &mut ManifestReader) -> Vec<Vec<u64>> {
+        let mut all = Vec::new();
+        while let Some((_, edits)) = reader.next().expect("sound") {
+            all.push(edits.iter().map(|edit| edit.last_sequence.expect("given").0).collect());
+        }
+        all
+    }
+
+    #[test]
+    fn a_reader_that_met_the_end_anywhere_goes_on_with_whole_changes_only() {
+        let edit = |sequence: u64, atomic_group: Option<u32>| VersionEdit {
+            last_sequence: Some(SequenceNumber(sequence)),
+            atomic_group,
+            ..VersionEdit::default()
+        };
+        let edits = [first(), edit(8, None), edit(10, Some(2)), edit(11, Some(1)), edit(12, Some(0)), edit(13, None)];
+        let all = [vec![7], vec![8], vec![10, 11, 12], vec![13]];
+        let path = Path::new("/MANIFEST-000005");
+        let whole = written(&encoded(&edits)).read_whole(path, 1000).expect("there");
+        for cut in 0..=whole.len() {
+            let fs = MemoryFs::new();
+            let file = fs.create(path, CreateMode::New).expect("a file");
+            file.append(&whole[..cut]).expect("written");
+            let mut reader = ManifestReader::open(&fs, Path::new("/"), NUMBER).expect("there");
+            let mut found = changes(&mut reader);
+            assert_eq!(found[..], all[..found.len()], "cut at {cut}");
+            let position = reader.position();
+            file.append(&whole[cut..]).expect("written");
+            // The same reader, and one that has read nothing.
+            let mut other = ManifestReader::open(&fs, Path::new("/"), NUMBER).expect("there");
+            other.resume(position).expect("within the file");
+            let rest = changes(&mut other);
+            reader.resume(position).expect("within the file");
+            assert_eq!(changes(&mut reader), rest, "cut at {cut}");
+            assert_eq!(reader.position(), other.position());
+            found.extend(rest);
+            assert_eq!(found, all, "cut at {cut}");
+            assert_eq!(reader.position().offset(), whole.len() as u64);
+            fs.damage(path, |bytes| bytes.truncate(whole.len() - 1)).expect("there");
+            assert!(reader.resume(other.position()).expect_err("too short").corruption().is_some());
+        }
+    }
+
     #[test]
     fn every_flipped_bit_is_corruption_with_its_offset_or_a_dropped_tail() {
         let fs = written(&encoded(&[first(), VersionEdit { last_sequence: Some(SequenceNumber(8)), ..first() }]));
@@ -349,22 +451,6 @@ mod tests {
             }
             fs.damage(path, |bytes| bytes[bit as usize / 8] ^= 1 << (bit % 8)).expect("there");
         }
-    }
-
-    #[test]
-    fn a_record_that_contradicts_those_before_is_corruption() {
-        let other = |edit: VersionEdit| read(&written(&encoded(&[first(), edit]))).expect_err("refused").to_string();
-        let family = ColumnFamilyId(3);
-        assert!(other(VersionEdit { family, ..first() }).contains("column family 3"));
-        assert!(other(VersionEdit { is_family_drop: true, ..first() }).contains("dropped"));
-        let default = Some(b"default".to_vec());
-        assert!(other(VersionEdit { family, added_family: default, ..first() }).contains("two column families"));
-        let deleted_files = vec![(0, FileNumber(8))];
-        assert!(other(VersionEdit { deleted_files, ..first() }).contains("deletes file 000008"));
-        let mut unclosed = encoded(&[first(), VersionEdit { atomic_group: Some(1), ..first() }, first()]);
-        assert!(read(&written(&unclosed)).expect_err("refused").to_string().contains("atomic group"));
-        unclosed.pop();
-        read(&written(&unclosed)).expect("a group at the tail is dropped");
     }
 
     #[test]

@@ -14,28 +14,36 @@
 
 pub(crate) mod apply;
 pub(crate) mod edit;
+pub(crate) mod file_iter;
 pub(crate) mod level;
 pub(crate) mod level_iter;
 pub(crate) mod manifest;
+mod open_files;
 pub(crate) mod set;
 pub(crate) mod table_cache;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::sync::OnceLock;
 
 use arc_swap::ArcSwapOption;
 
-use crate::cache::{Charged, Evict};
+use crate::cache::{Charged, Evict, Freed};
 use crate::format::comparator::KeyOrder;
-use crate::format::key::FileNumber;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::format::key::{FileNumber, SequenceNumber, is_exclusive_end, user_key};
+use crate::iter::range_tombstones::RangeTombstones;
+use crate::sync::atomic::{AtomicBool, Ordering as Memory};
 use crate::sync::{Arc, Mutex};
 use crate::table::builder::BuiltTable;
+use crate::table::properties::TableCounts;
 use crate::table::reader::TableReader;
 
 use self::edit::FileMeta;
 pub(crate) use self::level::Level;
+use self::open_files::TableHandle;
+pub(crate) use self::open_files::no_table;
 
 impl FileMeta {
     /// What MANIFEST keeps of a table that was just built. Its epoch is for [`set::VersionSet`] to give.
@@ -49,6 +57,7 @@ impl FileMeta {
             largest_seq: built.largest_seq,
             unique_id: built.unique_id,
             tail_size: Some(built.tail_size),
+            counts: Some(built.counts),
             // What RocksDB writes where no whole-file checksum was asked for.
             checksum_function: b"Unknown".to_vec(),
             ..FileMeta::default()
@@ -59,29 +68,41 @@ impl FileMeta {
 /// A table file of the database, shared by all versions that name it.
 pub(crate) struct TableFile {
     pub(crate) meta: FileMeta,
-    is_being_compacted: AtomicBool,
-    /// No compaction may have it: it is damaged, or compactions keep failing on it.
+    /// No compaction may have it: it is damaged.
     is_set_aside: AtomicBool,
+    /// From the builder, or from the table's properties since somebody looked at them.
+    counts: OnceLock<TableCounts>,
     /// The open reader, where the table cache keeps it.
     reader: ArcSwapOption<TableReader>,
     /// Held by the one thread that opens the file.
     opening: Mutex<()>,
     /// Used since the table cache's clock hand last came by.
     is_touched: AtomicBool,
-    is_in_ring: AtomicBool,
-    /// Never closed to make room for others.
-    stays_open: AtomicBool,
-    /// What the open reader takes from the block cache's budget, if it does.
-    charged: Mutex<Option<Charged>>,
+    /// The block cache's clock has an entry for the reader.
+    is_in_clock: AtomicBool,
+    /// What goes with the open reader; changed with it.
+    opened: Mutex<Option<Opened>>,
+}
+
+/// What goes with an open reader.
+struct Opened {
+    handle: Arc<TableHandle>,
+    /// What the reader takes from the block cache's budget, if it does.
+    _charged: Option<Charged>,
 }
 
 impl Evict for TableFile {
-    fn evict(&self, _: u32) -> bool {
-        // Relaxed, both: hints.
-        if self.stays_open.load(Ordering::Relaxed) || self.is_touched.swap(false, Ordering::Relaxed) {
+    fn evict(&self, _: u32, freed: &mut Freed) -> bool {
+        // Relaxed: a hint.
+        if self.is_touched.swap(false, Memory::Relaxed) {
             return false;
         }
-        self.close();
+        // The entry goes. Whoever opens the table from here on makes a new one; relaxed: the clock's lock orders the rest.
+        self.is_in_clock.store(false, Memory::Relaxed);
+        let handle = self.opened.lock().as_ref().map(|opened| Arc::clone(&opened.handle));
+        if let Some(handle) = handle {
+            handle.close(freed);
+        }
         true
     }
 }
@@ -94,27 +115,35 @@ impl fmt::Debug for TableFile {
 
 impl TableFile {
     pub(crate) fn new(meta: FileMeta) -> Arc<TableFile> {
+        let counts = meta.counts.map_or_else(OnceLock::new, OnceLock::from);
         Arc::new(TableFile {
             meta,
-            is_being_compacted: AtomicBool::new(false),
+            counts,
             is_set_aside: AtomicBool::new(false),
             reader: ArcSwapOption::empty(),
             opening: Mutex::new(()),
             is_touched: AtomicBool::new(false),
-            is_in_ring: AtomicBool::new(false),
-            stays_open: AtomicBool::new(false),
-            charged: Mutex::default(),
+            is_in_clock: AtomicBool::new(false),
+            opened: Mutex::default(),
         })
     }
 
-    /// Lets the open reader go; whoever reads from it keeps it.
-    fn close(&self) {
-        self.reader.store(None);
-        *self.charged.lock() = None;
+    /// Puts an open reader into the slot.
+    fn put_reader(&self, reader: &Arc<TableReader>, handle: Arc<TableHandle>, charged: Option<Charged>) {
+        let mut opened = self.opened.lock();
+        *opened = Some(Opened { handle, _charged: charged });
+        // Not touched by its opening: a scan's files, used once, go before those that are used again.
+        self.reader.store(Some(Arc::clone(reader)));
     }
 
-    fn charge(&self, charged: Charged) {
-        *self.charged.lock() = Some(charged);
+    /// Takes the open reader out of the slot, if its handle is the one that is meant; whoever reads from it keeps it.
+    fn take_reader(&self, is_meant: impl FnOnce(&Arc<TableHandle>) -> bool) -> Option<Arc<TableReader>> {
+        let mut opened = self.opened.lock();
+        if !opened.as_ref().is_some_and(|opened| is_meant(&opened.handle)) {
+            return None;
+        }
+        *opened = None;
+        self.reader.swap(None)
     }
 
     /// Bytes of the open reader's index and filter; 0 if it is closed.
@@ -126,43 +155,59 @@ impl TableFile {
     #[inline]
     fn touch(&self) {
         // Relaxed: a hint for the clock.
-        if !self.is_touched.load(Ordering::Relaxed) {
-            self.is_touched.store(true, Ordering::Relaxed);
+        if !self.is_touched.load(Memory::Relaxed) {
+            self.is_touched.store(true, Memory::Relaxed);
         }
+    }
+
+    /// What its entries are; `None` while nobody looked.
+    pub(crate) fn counts(&self) -> Option<&TableCounts> {
+        self.counts.get()
+    }
+
+    /// True if the file holds nothing of `key`, nor of any key behind it.
+    #[inline]
+    pub(crate) fn ends_before(&self, order: &KeyOrder, key: &[u8]) -> bool {
+        match order.compare(user_key(&self.meta.largest), key) {
+            Ordering::Less => true,
+            Ordering::Equal => is_exclusive_end(&self.meta.largest),
+            Ordering::Greater => false,
+        }
+    }
+
+    /// False if it is known to have no range tombstone.
+    pub(crate) fn may_have_range_tombstones(&self) -> bool {
+        self.counts().is_none_or(|counts| counts.range_deletions > 0)
+    }
+
+    /// The table's properties say what its entries are.
+    pub(crate) fn learn_counts(&self, counts: TableCounts) {
+        // Whoever was first found the same.
+        let _ = self.counts.set(counts);
     }
 
     pub(crate) fn number(&self) -> FileNumber {
         self.meta.number
     }
 
-    /// True while no other compaction can have the file.
-    pub(crate) fn is_being_compacted(&self) -> bool {
-        // Relaxed: pickers run one at a time under the scheduler's lock, which orders the flag.
-        self.is_being_compacted.load(Ordering::Relaxed) || self.is_set_aside()
+    /// True if it was written more than `seconds` ago; not if that is 0, or nobody knows.
+    pub(crate) fn is_older_than(&self, seconds: u64, now_s: u64) -> bool {
+        seconds > 0 && self.meta.written_s().is_some_and(|time| time.saturating_add(seconds) < now_s)
     }
 
-    /// Leaves the file out of all compactions from now on.
+    /// Leaves the file out of all compactions until it is taken back.
     pub(crate) fn set_aside(&self) {
         // Relaxed: a compaction that has the file may still end.
-        self.is_set_aside.store(true, Ordering::Relaxed);
+        self.is_set_aside.store(true, Memory::Relaxed);
+    }
+
+    /// Lets compactions have the file again.
+    pub(crate) fn take_back(&self) {
+        self.is_set_aside.store(false, Memory::Relaxed);
     }
 
     pub(crate) fn is_set_aside(&self) -> bool {
-        self.is_set_aside.load(Ordering::Relaxed)
-    }
-
-    /// Claims the file for a compaction; false if another one has it, or it was set aside.
-    pub(crate) fn claim_for_compaction(&self) -> bool {
-        if self.is_set_aside() {
-            return false;
-        }
-        // Relaxed: as above; the exchange keeps even unordered callers from both winning.
-        self.is_being_compacted.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    pub(crate) fn release_from_compaction(&self) {
-        // Relaxed: as above.
-        self.is_being_compacted.store(false, Ordering::Relaxed);
+        self.is_set_aside.load(Memory::Relaxed)
     }
 }
 
@@ -174,13 +219,36 @@ pub(crate) struct Version {
     pub(crate) order: KeyOrder,
     /// Level 0 first. As many as the options say, or as the files need.
     pub(crate) levels: Vec<Arc<Level>>,
+    /// False if no file has a range tombstone: reads ask this one flag, and then nothing else of range tombstones.
+    may_have_range_tombstones: AtomicBool,
 }
 
 impl Version {
     /// A version without files.
     pub(crate) fn empty(order: KeyOrder, levels: usize) -> Version {
         let levels = (0..levels.max(1)).map(|number| Arc::new(Level::empty(number))).collect();
-        Version { id: 0, order, levels }
+        Version::of_levels(0, order, levels)
+    }
+
+    pub(crate) fn of_levels(id: u64, order: KeyOrder, levels: Vec<Arc<Level>>) -> Version {
+        let version = Version { id, order, levels, may_have_range_tombstones: AtomicBool::new(false) };
+        version.look_for_range_tombstones();
+        version
+    }
+
+    /// Asks again: more may be known of the files than when the version was made. What is known to have none is not looked at,
+    /// since each edit makes a version.
+    pub(crate) fn look_for_range_tombstones(&self) {
+        let undecided = || self.levels.iter().filter(|level| level.may_have_range_tombstones());
+        undecided().for_each(|level| level.look_for_range_tombstones());
+        let may_have = undecided().next().is_some();
+        // Relaxed: it only ever turns from true to false, and true is merely slower.
+        self.may_have_range_tombstones.store(may_have, Memory::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn may_have_range_tombstones(&self) -> bool {
+        self.may_have_range_tombstones.load(Memory::Relaxed)
     }
 
     pub(crate) fn level(&self, number: usize) -> Option<&Arc<Level>> {
@@ -200,6 +268,27 @@ impl Version {
     /// The sizes of all files together.
     pub(crate) fn bytes(&self) -> u64 {
         self.levels.iter().map(|level| level.bytes()).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of the files from `level` on that range tombstones hide, about: a file that is hidden in part counts for half.
+    pub(crate) fn bytes_hidden(&self, level: usize, tombstones: &RangeTombstones) -> u64 {
+        let hidden = |file: &Arc<TableFile>| {
+            let (first, last) = (user_key(&file.meta.smallest), user_key(&file.meta.largest));
+            let newest = tombstones.covering_all(first, last, SequenceNumber::MAX);
+            match newest > file.meta.largest_seq {
+                true => file.meta.size,
+                false if tombstones.touch(first, last) => file.meta.size / 2,
+                false => 0,
+            }
+        };
+        let Some((begin, end)) = tombstones.span() else { return 0 };
+        // Asked for every table that is written: of sorted levels only the files that it may be about.
+        let near = |level: &'_ Arc<Level>| match level.number() {
+            0 => 0..level.len(),
+            _ => level.overlapping_range(&self.order, Some(begin), Some(end)),
+        };
+        let files = self.levels.iter().skip(level).flat_map(|level| &level.files()[near(level)]);
+        files.map(hidden).fold(0, u64::saturating_add)
     }
 
     /// The level of a file, if the version names it.

@@ -1,17 +1,13 @@
 //! Opens table files when they are first needed, and bounds how many are open.
 //!
 //! An open reader sits in its [`TableFile`]'s own slot: a lookup loads it with no lock, no hash map and no reference count
-//! that threads would share. Only opening and closing take locks. Which file is closed when there are too many is a
-//! clock's choice (second chance): a use sets a bit, the hand clears it. Whoever still reads from a closed table keeps its
-//! reader, and with it the file, until done.
-//!
-//! Lock order: a file's opening lock, then the ring.
+//! that threads would share. Only opening and closing take locks: see [`super::open_files`], which also says what becomes
+//! of a reader that is closed while someone reads from it.
 //!
 //! Source: RocksDB `db/table_cache.h`, without its hash table.
 
-use std::collections::VecDeque;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Weak;
 
 use arc_swap::Guard;
@@ -19,28 +15,24 @@ use arc_swap::Guard;
 use crate::cache::{BlockCache, Charged, Evict};
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
-use crate::format::file_name;
+use crate::fs::guarded::Idle;
 use crate::fs::{Fs, RandomAccessFile};
 use crate::metrics::{Statistics, Ticker};
+use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
-use crate::sync::{Arc, Mutex};
 use crate::table::reader::{TableOpenContext, TableReader, examine};
 
+use super::open_files::{OpenFiles, TableHandle};
 use super::{TableFile, Version};
 
 /// Opens the tables of one directory.
 #[derive(Debug)]
 pub(crate) struct TableCache {
-    fs: Arc<dyn Fs>,
-    dir: PathBuf,
-    /// `None`: no bound, nothing is ever closed.
-    open_files_max: Option<usize>,
+    files: Arc<OpenFiles>,
     blocks: Arc<BlockCache>,
     /// The memory of open tables counts against the budget of blocks, and may have to go for them.
     charges_tables: bool,
     statistics: Arc<Statistics>,
-    /// The files that may be closed, in the clock's order.
-    ring: Mutex<VecDeque<Weak<TableFile>>>,
 }
 
 /// A borrowed open reader, for the length of a lookup: cheaper than an [`Arc`], not to be kept.
@@ -73,8 +65,7 @@ impl TableCache {
         charges_tables: bool,
         statistics: Arc<Statistics>,
     ) -> TableCache {
-        let open_files_max = open_files_max.map(|max| max.max(1));
-        TableCache { fs, dir, open_files_max, blocks, charges_tables, statistics, ring: Mutex::default() }
+        TableCache { files: OpenFiles::new(fs, dir, open_files_max), blocks, charges_tables, statistics }
     }
 
     /// The open reader of `file`, for a lookup.
@@ -85,7 +76,7 @@ impl TableCache {
             file.touch();
             return Ok(TableRef::Borrowed(guard));
         }
-        self.open_slow(file, order, false).map(TableRef::Owned)
+        self.open_slow(file, order).map(TableRef::Owned)
     }
 
     /// The open reader of `file`, to keep: iterators and jobs.
@@ -95,14 +86,14 @@ impl TableCache {
                 file.touch();
                 Ok(reader)
             }
-            None => self.open_slow(file, order, false),
+            None => self.open_slow(file, order),
         }
     }
 
     /// Fails if `file` is not there, has not the size that MANIFEST says, or uses something that this version cannot read.
     /// Any other failure is for its readers to meet.
     pub(crate) fn refuse_unusable(&self, file: &TableFile, order: &KeyOrder) -> Result<()> {
-        let (handle, path) = self.open_file(file)?;
+        let (handle, path) = self.files.open(file.number())?;
         let (size, stated) = (handle.size()?, file.meta.size);
         if size != stated {
             let kind = if size < stated { CorruptionKind::Truncated } else { CorruptionKind::Misplaced };
@@ -111,48 +102,57 @@ impl TableCache {
         }
         match examine(&*handle, size, &self.context(path, file, order)) {
             Err(error) if error.kind() == ErrorKind::NotSupported => Err(error),
-            _ => Ok(()),
+            Err(_) => Ok(()),
+            Ok(counts) => {
+                file.learn_counts(counts);
+                Ok(())
+            }
         }
     }
 
-    /// Opens all files of `version`, which then stay open whatever the bound: who reads a directory that another process
+    /// Opens all files of `version`, which then stay open, at most `max` of them: who reads a directory that another process
     /// writes to must have its files before they are unlinked.
-    pub(crate) fn open_all(&self, version: &Version) -> Result<()> {
-        version.files().try_for_each(|(_, file)| {
-            // Relaxed: the flag is read under the ring's lock or a later one; a file it misses is closed and opened again.
-            file.stays_open.store(true, Ordering::Relaxed);
-            self.open_slow(file, &version.order, true).map(drop)
-        })
+    pub(crate) fn open_all(&self, version: &Version, max: Option<usize>) -> Result<()> {
+        self.files.read_beside_writer(max);
+        version.files().try_for_each(|(_, file)| self.open_slow(file, &version.order).map(drop))?;
+        version.look_for_range_tombstones();
+        Ok(())
     }
 
     #[cold]
-    fn open_slow(&self, file: &Arc<TableFile>, order: &KeyOrder, stays_open: bool) -> Result<Arc<TableReader>> {
+    fn open_slow(&self, file: &Arc<TableFile>, order: &KeyOrder) -> Result<Arc<TableReader>> {
+        // A lock that a thread held when the process was forked is never opened in the child.
+        self.files.check_process()?;
         // One thread opens; those who want the same file wait for it instead of reading the same bytes.
         let opening = file.opening.lock();
         if let Some(reader) = file.reader.load_full() {
             return Ok(reader);
         }
-        let reader = self.read(file, order).inspect_err(|_| self.statistics.add(Ticker::NoFileErrors, 1))?;
-        // Not touched by its opening: a scan's files, used once, go before those that are used again.
-        file.reader.store(Some(Arc::clone(&reader)));
+        let opened = self.read(file, order).inspect_err(|_| self.statistics.add(Ticker::NoFileErrors, 1));
+        let (reader, handle) = opened?;
+        file.learn_counts(reader.properties().counts());
+        let is_charged = self.charges_tables && !self.files.is_beside_writer();
+        let charged = is_charged.then(|| Charged::new(&self.blocks, reader.memory()));
+        file.put_reader(&reader, Arc::clone(&handle), charged);
         drop(opening);
-        if stays_open {
-            return Ok(reader);
+        // Relaxed: the clock's lock orders the rest.
+        if is_charged && !file.is_in_clock.swap(true, Ordering::Relaxed) {
+            self.blocks.admit(Arc::downgrade(file) as Weak<dyn Evict>, 0, &self.statistics);
+        } else if is_charged {
+            self.blocks.make_room(&self.statistics);
         }
-        if self.charges_tables {
-            file.charge(Charged::new(&self.blocks, reader.memory()));
-            let weak = Arc::downgrade(file) as Weak<dyn Evict>;
-            self.blocks.admit(weak, 0, &self.statistics);
-        }
-        if let Some(max) = self.open_files_max {
-            self.enter(file, max);
-        }
+        self.files.enter(&handle);
         Ok(reader)
     }
 
-    fn read(&self, file: &TableFile, order: &KeyOrder) -> Result<Arc<TableReader>> {
-        let (handle, path) = self.open_file(file)?;
-        TableReader::open(handle, file.meta.size, self.context(path, file, order))
+    fn read(&self, file: &Arc<TableFile>, order: &KeyOrder) -> Result<(Arc<TableReader>, Arc<TableHandle>)> {
+        let (open, path) = self.files.open(file.number())?;
+        let handle = self.files.handle(file, open);
+        let source = Arc::clone(&handle) as Arc<dyn RandomAccessFile>;
+        let reader = TableReader::open(source, file.meta.size, self.context(path, file, order))?;
+        // Its opening is no use of it.
+        handle.take_touch();
+        Ok((reader, handle))
     }
 
     fn context(&self, path: PathBuf, file: &TableFile, order: &KeyOrder) -> TableOpenContext {
@@ -164,56 +164,26 @@ impl TableCache {
             largest_seq: file.meta.largest_seq,
             unique_id: file.meta.unique_id,
             verify_checksums: true,
+            bounds: Some((file.meta.smallest.clone(), file.meta.largest.clone())),
         }
     }
 
-    fn open_file(&self, file: &TableFile) -> Result<(Arc<dyn RandomAccessFile>, PathBuf)> {
-        let path = self.dir.join(file_name::table(file.number()));
-        match self.fs.open_random(&path) {
-            Err(error) if error.is_not_found() => {}
-            outcome => return outcome.map(|handle| (handle, path)),
-        }
-        let old = self.dir.join(file_name::old_table(file.number()));
-        match self.fs.open_random(&old) {
-            Ok(handle) => Ok((handle, old)),
-            Err(error) if error.is_not_found() => Err(no_table(&path)),
-            Err(error) => Err(error),
-        }
+    /// Who gives descriptors back when they run out.
+    pub(crate) fn idle(&self) -> Weak<dyn Idle> {
+        Arc::downgrade(&self.files) as Weak<dyn Idle>
     }
 
-    /// Enters an open file into the ring, and closes others while there are too many.
-    fn enter(&self, file: &Arc<TableFile>, max: usize) {
-        let mut ring = self.ring.lock();
-        // Twice around clears every bit; bounded in case all are in use all the time.
-        let mut steps = ring.len() * 2 + 1;
-        while ring.len() >= max && steps > 0 {
-            steps -= 1;
-            let Some(candidate) = ring.pop_front().and_then(|weak| weak.upgrade()) else { continue };
-            // Relaxed, all three: the ring's lock orders `is_in_ring`, the other two are hints.
-            let is_open = candidate.reader.load().is_some() && !candidate.stays_open.load(Ordering::Relaxed);
-            if is_open && candidate.is_touched.swap(false, Ordering::Relaxed) {
-                ring.push_back(Arc::downgrade(&candidate));
-                continue;
-            }
-            candidate.is_in_ring.store(false, Ordering::Relaxed);
-            if is_open {
-                candidate.close();
-            }
-        }
-        if !file.is_in_ring.swap(true, Ordering::Relaxed) {
-            ring.push_back(Arc::downgrade(file));
-        }
+    /// Frees the readers of tables that were closed while someone read from them, and that nobody reads from any more; true
+    /// if there were any. For the janitor.
+    pub(crate) fn free_retired(&self) -> bool {
+        self.files.free_retired()
     }
-}
-
-/// The table at `path` is named and not there.
-pub(crate) fn no_table(path: &Path) -> Error {
-    Error::corrupt(CorruptionKind::Missing, "MANIFEST names this table, but it does not exist").in_file(path, None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::iter::InternalIterator;
     use crate::version::tests::{Tables, table_cache};
 
     #[test]
@@ -245,11 +215,48 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_is_read_from_when_its_table_is_closed_is_freed_by_the_janitor_and_reads_on() {
+        let tables = Tables::new(20, 4);
+        let cache = table_cache(&tables, Some(5));
+        let open = |file| cache.open(file, &KeyOrder::Bytewise).expect("readable");
+        let held: Vec<_> = tables.files.iter().map(open).collect();
+        assert_eq!((cache.files.retired(), cache.files.in_ring()), (15, 5));
+        for reader in &held {
+            let mut iter = reader.iter(Default::default());
+            iter.seek_to_first().expect("opened again");
+            assert!(cache.files.in_ring() <= 5, "an entry an open file");
+        }
+        assert!(!cache.free_retired(), "all are held");
+        drop(held);
+        assert!(cache.free_retired());
+        assert_eq!(cache.files.retired(), 0);
+    }
+
+    #[test]
+    fn a_table_that_is_closed_and_opened_again_is_in_each_clock_once() {
+        let tables = Tables::new(10, 4);
+        let probe = table_cache(&tables, None);
+        let one = probe.open(&tables.files[0], &KeyOrder::Bytewise).expect("readable").memory();
+        let blocks = BlockCache::new(one * 100);
+        let fs = Arc::new(tables.fs.clone());
+        let cache = TableCache::new(fs, tables.dir().into(), Some(2), Arc::clone(&blocks), true, Arc::default());
+        for _ in 0..50 {
+            for file in &tables.files[1..] {
+                cache.open(file, &KeyOrder::Bytewise).expect("readable");
+            }
+        }
+        assert!(cache.files.in_ring() <= 2);
+        assert!(blocks.entries() <= 9, "{} entries", blocks.entries());
+        assert!(blocks.usage() <= 2 * one + one, "what is closed is not charged");
+    }
+
+    #[test]
     fn charged_tables_give_way_to_each_other_within_the_budget_of_blocks() {
         let tables = Tables::new(20, 40);
         let probe = table_cache(&tables, None);
         let one = probe.open(&tables.files[0], &KeyOrder::Bytewise).expect("readable").memory();
-        tables.files[0].close();
+        tables.files[0].evict(0, &mut Vec::new());
+        tables.files[0].evict(0, &mut Vec::new());
         let blocks = BlockCache::new(one * 5);
         let fs = Arc::new(tables.fs.clone());
         let cache = TableCache::new(fs, tables.dir().into(), None, Arc::clone(&blocks), true, Arc::default());
@@ -270,7 +277,7 @@ mod tests {
         let tables = Tables::new(10, 4);
         let cache = table_cache(&tables, Some(2));
         let version = tables.version(3);
-        cache.open_all(&version).expect("readable");
+        cache.open_all(&version, None).expect("readable");
         for path in tables.fs.paths() {
             tables.fs.remove_file(&path).expect("removed");
         }

@@ -59,9 +59,9 @@ impl Tables {
     }
 
     pub(super) fn version(&self, level: usize) -> Version {
-        let mut version = Version::empty(KeyOrder::Bytewise, 7);
-        version.levels[level] =
+        let mut levels = Version::empty(KeyOrder::Bytewise, 7).levels;
+        levels[level] =
             Arc::new(Level::new(level, &KeyOrder::Bytewise, self.files.clone()).expect("sorted and disjoint"));
-        version
+        Version::of_levels(1, KeyOrder::Bytewise, levels)
     }
 }

@@ -17,9 +17,6 @@ pub(crate) const BLOCK_LEN: usize = 32 * 1024;
 pub(crate) const LEGACY_HEADER_LEN: usize = 7;
 pub(crate) const RECYCLABLE_HEADER_LEN: usize = 11;
 
-/// A logical record longer than this is refused: it would have to be held in memory whole.
-pub(crate) const RECORD_BYTES_MAX: usize = 1 << 30;
-
 pub(crate) mod kind {
     //! Types of physical records.
     pub(crate) const ZERO: u8 = 0;

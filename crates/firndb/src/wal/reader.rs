@@ -1,15 +1,18 @@
 //! Reads logical records back, and says what is wrong where something is.
 //!
-//! The reader takes no decision: the four WAL recovery modes and MANIFEST's strict rule are made of its outcomes.
+//! The reader takes no decision: the four WAL recovery modes and MANIFEST's strict rule are made of its outcomes. It does
+//! not have to start at the front: a [`LogPosition`] behind a whole record is where the same or another reader goes on,
+//! also after the end was met and more was appended.
 
 use std::path::PathBuf;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::checksum::{crc32c_parts, unmask};
+use crate::format::limits::RECORD_BYTES_MAX;
 use crate::fs::RandomAccessFile;
 use crate::sync::Arc;
 
-use super::{BLOCK_LEN, LEGACY_HEADER_LEN, RECORD_BYTES_MAX, RECYCLABLE_HEADER_LEN, kind};
+use super::{BLOCK_LEN, LEGACY_HEADER_LEN, RECYCLABLE_HEADER_LEN, kind};
 
 /// What [`LogReader::next`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,23 @@ pub(crate) enum ReadOutcome {
     Corrupt { offset: u64, reason: String },
     /// A record of the log that this file was recycled from: the logical end. `in_record` if inside a fragmented one.
     OldRecord { offset: u64, in_record: bool },
+}
+
+/// Behind a whole record of one log, or at the log's start. Only a reader makes one, and it holds for that file alone: a
+/// number in between could be taken for a record's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LogPosition {
+    /// Bytes from the start of the file.
+    offset: u64,
+    /// What the records before were: the log does not mix the two forms, and the end of a recycled log is told by it.
+    has_legacy: bool,
+    has_recyclable: bool,
+}
+
+impl LogPosition {
+    pub(crate) fn offset(self) -> u64 {
+        self.offset
+    }
 }
 
 /// A physical record, or why there is none.
@@ -47,6 +67,8 @@ pub(crate) struct LogReader {
     is_last_block: bool,
     /// Where in the block the fragment starts that seemed to be cut off.
     cut_off_at: Option<usize>,
+    /// Behind the last record that was returned.
+    behind_record: u64,
     has_legacy: bool,
     has_recyclable: bool,
 }
@@ -63,13 +85,42 @@ impl LogReader {
             at: 0,
             is_last_block: false,
             cut_off_at: None,
+            behind_record: 0,
             has_legacy: false,
             has_recyclable: false,
         }
     }
 
-    /// Where the reader stands, in bytes from the start of the file.
-    pub(crate) fn position(&self) -> u64 {
+    /// Behind the last whole record that was returned, whatever was met after it (the end, a torn tail, damage).
+    pub(crate) fn position(&self) -> LogPosition {
+        let LogReader { has_legacy, has_recyclable, .. } = *self;
+        LogPosition { offset: self.behind_record, has_legacy, has_recyclable }
+    }
+
+    /// Goes to a position of this file, forward or back, and reads the file anew from its block on: what was appended
+    /// since is found. After an error the reader is where it was.
+    ///
+    /// # Errors
+    /// `Corruption` if the file ends before the position: it lost what was read from it, or is another file.
+    pub(crate) fn resume(&mut self, position: LogPosition) -> Result<()> {
+        let at = (position.offset % BLOCK_LEN as u64) as usize;
+        let block_start = position.offset - at as u64;
+        let mut block = vec![0; BLOCK_LEN];
+        let filled = self.file.read_at(block_start, &mut block)?;
+        if filled < at || (filled == 0 && self.file.size()? < position.offset) {
+            let detail = "the file ends before this offset, up to which it was read before";
+            return Err(Error::corrupt_at(CorruptionKind::Truncated, &self.path, position.offset, detail));
+        }
+        block.truncate(filled);
+        self.is_last_block = filled < BLOCK_LEN;
+        (self.block, self.block_start, self.at) = (block, block_start, at);
+        (self.cut_off_at, self.behind_record) = (None, position.offset);
+        (self.has_legacy, self.has_recyclable) = (position.has_legacy, position.has_recyclable);
+        Ok(())
+    }
+
+    /// Where the next byte is taken from, from the start of the file.
+    fn here(&self) -> u64 {
         self.block_start + self.at as u64
     }
 
@@ -115,6 +166,7 @@ impl LogReader {
                     }
                     record.extend_from_slice(&self.block[from..end]);
                     if matches!(plain, kind::FULL | kind::LAST) {
+                        self.behind_record = self.here();
                         return Ok(ReadOutcome::Record { offset: start.unwrap_or(offset) });
                     }
                 }
@@ -191,7 +243,7 @@ impl LogReader {
             let left = self.block.len() - self.at;
             if left < LEGACY_HEADER_LEN {
                 if self.is_last_block {
-                    let offset = self.position();
+                    let offset = self.here();
                     // What is left of a full block is padding; of a cut-off one, half a header.
                     let is_padding = self.block[self.at..].iter().all(|byte| *byte == 0);
                     self.at = self.block.len();
@@ -200,7 +252,7 @@ impl LogReader {
                 self.read_block()?;
                 continue;
             }
-            let offset = self.position();
+            let offset = self.here();
             let header = &self.block[self.at..];
             let length = usize::from(u16::from_le_bytes([header[4], header[5]]));
             let kind = header[6];
@@ -260,7 +312,7 @@ impl LogReader {
         let mut is_first_block = true;
         loop {
             let behind = self.block[self.at..].iter().position(|byte| *byte != 0);
-            let found = behind.map(|behind| self.position() + behind as u64);
+            let found = behind.map(|behind| self.here() + behind as u64);
             // Where a record begins is only known of the start of a block; the next one, if these bytes are not it.
             if is_first_block || behind.is_none_or(|behind| behind >= LEGACY_HEADER_LEN) {
                 self.at = self.block.len();
@@ -319,182 +371,4 @@ enum Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::fs::{CreateMode, Fs, MemoryFs};
-    use crate::wal::writer::LogWriter;
-
-    fn written(fs: &MemoryFs, recyclable: Option<u32>, records: &[Vec<u8>]) -> Vec<u8> {
-        let path = Path::new("/db/000007.log");
-        fs.create_dir_all(Path::new("/db")).expect("dir");
-        let mut writer = LogWriter::new(fs.create(path, CreateMode::Truncate).expect("create"), recyclable);
-        for record in records {
-            writer.add_record(record).expect("append");
-        }
-        assert_eq!(writer.size(), fs.file_size(path).expect("size"));
-        fs.read_whole(path, 1 << 30).expect("read")
-    }
-
-    fn outcomes(bytes: &[u8]) -> Vec<(ReadOutcome, Vec<u8>)> {
-        let fs = MemoryFs::default();
-        let path = Path::new("/x.log");
-        fs.create(path, CreateMode::New).expect("create").append(bytes).expect("append");
-        let mut reader = LogReader::new(fs.open_random(path).expect("open"), path.to_owned(), 7);
-        let mut all = Vec::new();
-        let mut record = Vec::new();
-        loop {
-            let outcome = reader.next(&mut record).expect("no I/O error");
-            let is_over =
-                matches!(outcome, ReadOutcome::End | ReadOutcome::TruncatedTail { .. } | ReadOutcome::OldRecord { .. });
-            all.push((outcome, record.clone()));
-            if is_over {
-                return all;
-            }
-        }
-    }
-
-    fn good(bytes: &[u8]) -> Vec<Vec<u8>> {
-        let is_record = |outcome: &ReadOutcome| matches!(outcome, ReadOutcome::Record { .. });
-        outcomes(bytes).into_iter().filter(|(outcome, _)| is_record(outcome)).map(|(_, record)| record).collect()
-    }
-
-    /// Records whose fragments end at, before and behind every kind of block border.
-    fn samples() -> Vec<Vec<u8>> {
-        let lengths = [0, 1, 100, 32768 - 7 - 107 - 14 - 8 - 7, 0, 32761, 32760, 32755, 40_000, 7, 100_000, 3];
-        lengths.iter().enumerate().map(|(i, len)| (0..*len).map(|j| (i * 31 + j) as u8).collect()).collect()
-    }
-
-    #[test]
-    fn records_of_every_length_come_back_in_both_forms() {
-        for recyclable in [None, Some(7)] {
-            let records = samples();
-            assert_eq!(good(&written(&MemoryFs::default(), recyclable, &records)), records);
-        }
-    }
-
-    #[test]
-    fn every_border_length_comes_back() {
-        for first in 32_700..32_790usize {
-            let records = vec![vec![1; first], vec![2; 20]];
-            assert_eq!(good(&written(&MemoryFs::default(), None, &records)), records, "{first}");
-        }
-    }
-
-    #[test]
-    fn a_log_of_rocksdb_7_8_3_reads_byte_for_byte() {
-        let bytes = [
-            0x91, 0x7a, 0x9d, 0x88, 0x19, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 6, 0x63, 0x68, 0x65, 0x72, 0x72,
-            0x79, 4, 0x64, 0x61, 0x72, 0x6b,
-        ];
-        assert_eq!(good(&bytes), [bytes[7..].to_vec()]);
-        assert_eq!(written(&MemoryFs::default(), None, &[bytes[7..].to_vec()]), bytes);
-    }
-
-    #[test]
-    fn any_cut_gives_a_prefix_and_never_a_wrong_record() {
-        let records = samples();
-        let bytes = written(&MemoryFs::default(), None, &records);
-        for cut in (0..bytes.len()).step_by(97).chain(bytes.len() - 40..bytes.len()) {
-            let found = good(&bytes[..cut]);
-            assert_eq!(found[..], records[..found.len()], "cut at {cut}");
-            assert!(found.len() < records.len());
-        }
-    }
-
-    #[test]
-    fn any_flipped_bit_is_reported_and_never_returned() {
-        let records: Vec<Vec<u8>> = (0..20u8).map(|i| vec![i; 5 + usize::from(i)]).collect();
-        let bytes = written(&MemoryFs::default(), None, &records);
-        for position in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut damaged = bytes.clone();
-                damaged[position] ^= 1 << bit;
-                let all = outcomes(&damaged);
-                let found = good(&damaged);
-                assert!(found.len() < records.len(), "byte {position} bit {bit}");
-                assert!(found.iter().all(|record| records.contains(record)), "byte {position} bit {bit}");
-                let is_told = |(outcome, _): &(ReadOutcome, Vec<u8>)| {
-                    matches!(outcome, ReadOutcome::Corrupt { .. } | ReadOutcome::TruncatedTail { .. })
-                };
-                // A last header that turned into zeros could look like preallocated space; a flip cannot make one.
-                assert!(all.iter().any(is_told), "byte {position} bit {bit}: {all:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_recycled_log_ends_at_the_first_old_record() {
-        let fs = MemoryFs::default();
-        let mut bytes = written(&fs, Some(7), &[b"new".to_vec()]);
-        bytes.extend(written(&MemoryFs::default(), Some(6), &[b"old".to_vec()]));
-        let all = outcomes(&bytes);
-        assert_eq!(all[0].1, b"new");
-        assert_eq!(all[1].0, ReadOutcome::OldRecord { offset: 14, in_record: false });
-    }
-
-    #[test]
-    fn the_middle_of_an_old_record_is_the_end_of_a_recycled_log_and_a_damaged_record_is_not() {
-        let old = written(&MemoryFs::default(), Some(6), &[vec![0xee; 500], vec![1; 40_000], vec![2; 300]]);
-        let new = written(&MemoryFs::default(), Some(7), &[b"first".to_vec(), b"second".to_vec()]);
-        let is_end = |bytes: &[u8]| {
-            let fs = MemoryFs::new();
-            let path = Path::new("/x.log");
-            fs.create(path, CreateMode::New).expect("create").append(bytes).expect("append");
-            let mut reader = LogReader::new(fs.open_random(path).expect("open"), path.to_owned(), 7);
-            let mut record = Vec::new();
-            loop {
-                match reader.next(&mut record).expect("memory") {
-                    ReadOutcome::Record { .. } => {}
-                    ReadOutcome::Corrupt { offset, .. } => return reader.is_end_of_recycled(offset).expect("memory"),
-                    other => panic!("{other:?}"),
-                }
-            }
-        };
-        let recycled = [&new[..], &old[new.len()..]].concat();
-        assert!(is_end(&recycled), "nothing is wrong with it");
-        let second = RECYCLABLE_HEADER_LEN + 5;
-        for at in second..new.len() {
-            let mut damaged = recycled.clone();
-            damaged[at] ^= 0x10;
-            // A length that still lies in the block, or any other flip: the record is known by its number or checksum.
-            assert!(!is_end(&damaged), "byte {at}");
-        }
-    }
-
-    #[test]
-    fn zeros_behind_the_end_are_the_end() {
-        for zeros in [7, 4096, 32768, 100_000] {
-            let mut bytes = written(&MemoryFs::default(), None, &[b"a".to_vec()]);
-            bytes.resize(bytes.len() + zeros, 0);
-            let all = outcomes(&bytes);
-            assert_eq!((all.len(), &all[1].0), (2, &ReadOutcome::End), "{zeros} zeros");
-        }
-    }
-
-    #[test]
-    fn zeros_with_something_behind_them_are_a_hole() {
-        let records: Vec<Vec<u8>> = (0..4000u32).map(|i| vec![i as u8; 41]).collect();
-        let bytes = written(&MemoryFs::default(), None, &records);
-        for (begin, len) in
-            [(480, 7), (480, 48), (480, 8192), (480, 32768), (32768, 4096), (32768, 32768), (480, 120_000)]
-        {
-            let mut damaged = bytes.clone();
-            damaged[begin..begin + len].fill(0);
-            let all = outcomes(&damaged);
-            let before = all.iter().position(|(outcome, _)| !matches!(outcome, ReadOutcome::Record { .. }));
-            let (at, hole) = (before.expect("a hole"), &all[before.expect("a hole")].0);
-            assert!(
-                matches!(hole, ReadOutcome::Corrupt { offset, .. } if *offset == begin as u64),
-                "{begin} {len}: {hole:?}"
-            );
-            assert_eq!(
-                all[..at].iter().map(|(_, record)| record).collect::<Vec<_>>(),
-                records[..at].iter().collect::<Vec<_>>()
-            );
-            // Whoever skips what is damaged finds what is behind.
-            assert!(all[at..].iter().any(|(_, record)| *record == records[3999]), "{begin} {len}");
-        }
-    }
-}
+mod tests;

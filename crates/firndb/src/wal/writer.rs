@@ -2,10 +2,11 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{crc32c_parts, mask};
+use crate::format::limits::{RECORD_BYTES_MAX, exceeded};
 use crate::fs::WritableFile;
 use crate::sync::Arc;
 
-use super::{BLOCK_LEN, LEGACY_HEADER_LEN, RECORD_BYTES_MAX, RECYCLABLE_HEADER_LEN, kind};
+use super::{BLOCK_LEN, LEGACY_HEADER_LEN, RECYCLABLE_HEADER_LEN, kind};
 
 /// One append to the file per record, whatever its fragments; or into a buffer, when buffered.
 ///
@@ -45,11 +46,7 @@ impl LogWriter {
     pub(crate) fn add_record(&mut self, payload: &[u8]) -> Result<()> {
         self.check()?;
         if payload.len() > RECORD_BYTES_MAX {
-            let len = payload.len();
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("a log record of {len} bytes; at most {RECORD_BYTES_MAX} fit"),
-            ));
+            return Err(exceeded("a log record", payload.len(), RECORD_BYTES_MAX));
         }
         self.encode(payload);
         if self.is_buffered { Ok(()) } else { self.flush_buffer() }

@@ -1,14 +1,26 @@
 //! What only the leader of a group touches: the families' memtables, the logs, the last number given.
+//!
+//! Flow: `queue` (whose turn it is) -> `group` (the group's way) -> **[`Commit`]** -> memtables, `wal_set`.
+//!
+//! Invariants
+//! 1. Numbers only rise: one that was given is never given again, whatever became of its batch.
+//! 2. What [`Commit::check`] lets through, [`apply`] can apply.
+//! 3. Families with an empty memtable get a new one with every new log, so that none needs an old log for nothing.
+//!
+//! Threads: the thread that has the queue's `commit` lock.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
-use crate::memtable::{ENTRY_BYTES_MAX, MemTable};
+use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
+use crate::format::merge::MergeRule;
+use crate::iter::operands::without_operator;
+use crate::memtable::MemTable;
 use crate::superversion::FamilyState;
 use crate::sync::Arc;
 
-use super::batch::WriteBatch;
-use super::queue::WriteConfig;
-use super::stall::{StallConfig, StallState};
+use super::batch::{BatchOperation, WriteBatch};
+use super::budget::MemtableBytes;
+use super::config::WriteConfig;
+use super::stall::{StallConfig, StallInputs, StallState};
 use super::wal_set::WalSet;
 
 /// A column family as the leader sees it.
@@ -18,6 +30,8 @@ pub(super) struct Family {
     pub(super) write_buffer_size: u64,
     pub(super) stall: StallConfig,
     pub(super) stall_state: StallState,
+    /// What was counted last; level 0 and what waits for compaction only change with an update.
+    pub(super) stall_inputs: StallInputs,
 }
 
 /// What only the leader touches.
@@ -48,8 +62,12 @@ pub(crate) fn apply<'m>(
                 found
             }
         };
-        if let Some(target) = target {
-            target.insert(SequenceNumber(sequence), operation.kind, operation.key, operation.value)?;
+        let Some(target) = target else { continue };
+        match operation.kind {
+            ValueKind::RangeDeletion => {
+                target.delete_range(SequenceNumber(sequence), operation.key, operation.value)?;
+            }
+            kind => target.insert(SequenceNumber(sequence), kind, operation.key, operation.value)?,
         }
     }
     Ok(())
@@ -91,9 +109,7 @@ impl Commit {
         let mut last = None;
         for operation in batch.iter() {
             let operation = operation?;
-            if operation.key.len() > ENTRY_BYTES_MAX || operation.value.len() > ENTRY_BYTES_MAX {
-                return Err(Error::new(ErrorKind::Limit, "keys and values may have at most 1 GiB"));
-            }
+            operation.check()?;
             if last != Some(operation.family) {
                 if self.family(operation.family).is_none() {
                     let id = operation.family.0;
@@ -104,8 +120,38 @@ impl Commit {
                 }
                 last = Some(operation.family);
             }
+            match operation.kind {
+                ValueKind::RangeDeletion => self.check_range(&operation)?,
+                ValueKind::Merge => self.check_operand(&operation)?,
+                _ => {}
+            }
         }
         Ok(())
+    }
+
+    #[cold]
+    fn check_operand(&self, operation: &BatchOperation<'_>) -> Result<()> {
+        match self.family(operation.family).and_then(|family| family.state.config.merge.as_deref()) {
+            Some(MergeRule::Unknown(name)) => Err(without_operator(Some(name))),
+            Some(_) => Ok(()),
+            None => Err(without_operator(None)),
+        }
+    }
+
+    #[cold]
+    fn check_range(&self, operation: &BatchOperation<'_>) -> Result<()> {
+        let is_reversed = |family: &Family| family.state.config.order.compare(operation.key, operation.value).is_gt();
+        match self.family(operation.family).is_some_and(is_reversed) {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "a range to delete that ends before it begins: from \"{}\" to \"{}\"",
+                    operation.key.escape_ascii(),
+                    operation.value.escape_ascii()
+                ),
+            )),
+        }
     }
 
     /// Gives families a new memtable, and everyone a new log. Families with nothing in their memtable get a new one too,
@@ -166,7 +212,7 @@ impl Commit {
             }
         }
         if let Some(budget) = &config.budget {
-            budget.report(total);
+            budget.report_active(total);
         }
         if config.memtable_bytes_max > 0 && total > config.memtable_bytes_max && full.is_empty() {
             let largest = self.families.iter().filter(|family| !family.memtable.is_empty());
@@ -207,8 +253,25 @@ impl Commit {
         };
     }
 
-    /// What the family that needs it most asks of writers.
-    pub(super) fn worst_stall(&self) -> StallState {
-        self.families.iter().fold(StallState::Free, |worst, family| worst.worse(family.stall_state))
+    /// What the family that needs it most asks of writers, and why to wait for it is in vain, if it is.
+    pub(super) fn worst_stall(&self) -> (StallState, Option<Error>) {
+        let worst = self.families.iter().fold(StallState::Free, |worst, family| worst.worse(family.stall_state));
+        let in_vain = |family: &Family| {
+            let hopeless = &family.stall_inputs.hopeless;
+            hopeless.clone().filter(|_| family.stall_state.waits_for_compaction())
+        };
+        (worst, self.families.iter().find_map(in_vain))
+    }
+
+    /// Tells the budget of several databases what the memtables have now.
+    pub(super) fn report_memory(&self, config: &WriteConfig) {
+        let Some(budget) = &config.budget else { return };
+        let mut bytes = MemtableBytes::default();
+        for family in &self.families {
+            bytes.active += family.memtable.approximate_bytes() as u64;
+            let view = family.state.load();
+            bytes.full += view.immutables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum::<u64>();
+        }
+        budget.report(bytes);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::{ColumnFamilyId, SequenceNumber};
 use crate::memtable::MemTable;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -55,16 +55,64 @@ impl Waiter {
     }
 }
 
+/// A writer of a group that another one leads. It is answered in any case: if the leader panics, by the drop of this.
+pub(super) struct Member {
+    pub(super) waiter: Arc<Waiter>,
+    pub(super) batch: WriteBatch,
+    is_answered: bool,
+}
+
+impl Member {
+    /// Takes a writer's batch; `None` if the writer waits for something else.
+    pub(super) fn take(waiter: Arc<Waiter>) -> Option<Member> {
+        let step = std::mem::replace(&mut *waiter.step.lock(), Step::Taken);
+        match step {
+            Step::Waiting(Some(batch)) => Some(Member { waiter, batch, is_answered: false }),
+            _ => None,
+        }
+    }
+
+    /// Gives the writer its batch back, and what became of it.
+    pub(super) fn answer(mut self, result: Result<SequenceNumber>) {
+        self.is_answered = true;
+        self.waiter.finish(std::mem::take(&mut self.batch), result);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let message = "the thread that wrote this batch with its own panicked; the batch may or may not survive";
+            let error = Error::new(ErrorKind::DurabilityUnknown, message);
+            self.waiter.finish(std::mem::take(&mut self.batch), Err(error));
+        }
+    }
+}
+
 impl Parallel {
     pub(super) fn apply(&self, batch: &WriteBatch) {
+        let mut part = Part { parallel: self, outcome: None };
         let memtable = |id| self.memtables.iter().find(|(family, _)| *family == id).map(|(_, memtable)| &**memtable);
-        if let Err(error) = apply(batch, batch.sequence(), memtable) {
-            *self.failure.lock() = Some(error);
+        part.outcome = Some(apply(batch, batch.sequence(), memtable));
+    }
+}
+
+/// One member's part of applying a group. Without an outcome, its thread panicked; the leader hears of the end either way.
+struct Part<'p> {
+    parallel: &'p Parallel,
+    outcome: Option<Result<()>>,
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        let panicked = || Err(Error::new(ErrorKind::Internal, "a thread panicked while it applied its batch"));
+        if let Err(error) = self.outcome.take().unwrap_or_else(panicked) {
+            *self.parallel.failure.lock() = Some(error);
         }
-        let _lock = self.lock.lock();
+        let _lock = self.parallel.lock.lock();
         // Release pairs with the Acquire of the leader.
-        if self.left.fetch_sub(1, Ordering::Release) == 1 {
-            self.done.notify_one();
+        if self.parallel.left.fetch_sub(1, Ordering::Release) == 1 {
+            self.parallel.done.notify_one();
         }
     }
 }

@@ -12,7 +12,8 @@
 //!    their memtables; `visible` only rises.
 //! 3. Memtables are switched only between groups: a memtable that is full has all of its writers done, and everything in
 //!    it is visible.
-//! 4. After a failed append or sync nothing is written until [`WriteQueue::resume`]: nobody knows what is in the log.
+//! 4. After a failed append or sync nothing is written until the gate's `resume`: nobody knows what is in the log.
+//! 5. A panic in the middle of a write answers everybody in line, and stops writes for good ([`Turn`], `line::Member`).
 //!
 //! Locks: `line`, then a waiter's `step`, both briefly; `commit` (the leader's), then a `step` or the gate's. Nobody takes
 //! `line` or `commit` while holding a `step`.
@@ -20,23 +21,21 @@
 //! Source: RocksDB `db/write_thread.cc`, wiki "Pipelined Write"; LevelDB's writer queue.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
-use crate::fs::Fs;
-use crate::metrics::{EventListener, Statistics, Ticker};
+use crate::format::limits::{RECORD_BYTES_MAX, exceeded};
 use crate::superversion::FamilyState;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex};
-use crate::wal::RECORD_BYTES_MAX;
+use crate::version::set::hold::Piece;
 
 use super::batch::WriteBatch;
-use super::budget::BudgetMember;
-use super::commit::{Commit, Family, apply};
+use super::commit::{Commit, Family};
+use super::config::WriteConfig;
 use super::gate::WriteGate;
-use super::line::{Line, Parallel, Step, Waiter};
+use super::group::Leader;
+use super::line::{Line, Step, Waiter};
 use super::log_failure::LogFailure;
 use super::options::{Durability, WriteOptions};
 use super::stall::{StallConfig, StallInputs, StallState};
@@ -44,35 +43,6 @@ use super::wal_set::WalSet;
 
 /// A group is closed when its records have this many bytes.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-/// Groups with fewer entries are applied by their leader: waking threads costs more than it saves.
-const PARALLEL_ENTRIES_MIN: u32 = 64;
-
-/// Where the full memtables go: tells the background that these families have something to flush.
-pub(crate) type OnFull = Box<dyn Fn(&[ColumnFamilyId]) + Send + Sync>;
-/// A number that no file has.
-pub(crate) type NewFileNumber = Box<dyn Fn() -> FileNumber + Send + Sync>;
-
-/// What the queue works with.
-pub(crate) struct WriteConfig {
-    pub(crate) fs: Arc<dyn Fs>,
-    pub(crate) dir: PathBuf,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) statistics: Arc<Statistics>,
-    pub(crate) listeners: Vec<Arc<dyn EventListener>>,
-    pub(crate) new_file_number: NewFileNumber,
-    pub(crate) on_full: OnFull,
-    /// Bytes of all logs beyond which something is flushed; 0: four times what the memtables of all families may hold,
-    /// RocksDB's rule.
-    pub(crate) wal_bytes_max: u64,
-    /// Bytes of all memtables beyond which something is flushed; 0: no limit.
-    pub(crate) memtable_bytes_max: u64,
-    /// The database's part in a budget of several.
-    pub(crate) budget: Option<Arc<BudgetMember>>,
-    /// Full memtables of all families are switched together.
-    pub(crate) atomic_flush: bool,
-    /// No thread runs what writers would wait for: they are told so instead of waiting for ever.
-    pub(crate) is_manual: bool,
-}
 
 /// See the module's text.
 pub(crate) struct WriteQueue {
@@ -81,7 +51,6 @@ pub(crate) struct WriteQueue {
     commit: Mutex<Commit>,
     /// Writes up to this number are seen by reads.
     visible: Arc<AtomicU64>,
-    gate: WriteGate,
 }
 
 impl fmt::Debug for WriteQueue {
@@ -94,8 +63,6 @@ impl WriteQueue {
     /// A queue for a database whose last write has number `last`. The first log comes with [`WriteQueue::begin`].
     pub(crate) fn new(config: WriteConfig, last: SequenceNumber, next_memtable_id: u64) -> WriteQueue {
         let wals = WalSet::new(Arc::clone(&config.fs), config.dir.clone(), Arc::clone(&config.statistics));
-        let (clock, statistics) = (Arc::clone(&config.clock), Arc::clone(&config.statistics));
-        let gate = WriteGate::new(clock, statistics, config.listeners.clone(), config.is_manual);
         WriteQueue {
             config,
             line: Mutex::new(Line::default()),
@@ -107,7 +74,6 @@ impl WriteQueue {
                 next_memtable_id,
             }),
             visible: Arc::new(AtomicU64::new(last.0)),
-            gate,
         }
     }
 
@@ -118,7 +84,7 @@ impl WriteQueue {
 
     /// What keeps writers from going straight on.
     pub(crate) fn gate(&self) -> &WriteGate {
-        &self.gate
+        &self.config.gate
     }
 
     /// Writes up to this number are seen by reads.
@@ -130,8 +96,25 @@ impl WriteQueue {
     pub(crate) fn add_family(&self, state: Arc<FamilyState>, write_buffer_size: u64, stall: StallConfig) -> Result<()> {
         self.exclusive(|queue, commit| {
             let memtable = Arc::clone(&state.load_full().memtable);
-            let stall_state = StallState::Free;
-            commit.families.push(Family { state, memtable, write_buffer_size, stall, stall_state });
+            commit.families.push(Family {
+                state,
+                memtable,
+                write_buffer_size,
+                stall,
+                stall_state: StallState::Free,
+                stall_inputs: StallInputs::default(),
+            });
+            commit.limit_wals(&queue.config);
+            Ok(())
+        })
+    }
+
+    /// Gives a family other limits.
+    pub(crate) fn change_family(&self, id: ColumnFamilyId, write_buffer_size: u64, stall: StallConfig) -> Result<()> {
+        self.exclusive(|queue, commit| {
+            for family in commit.families.iter_mut().filter(|family| family.state.id() == id) {
+                (family.write_buffer_size, family.stall) = (write_buffer_size, stall);
+            }
             commit.limit_wals(&queue.config);
             Ok(())
         })
@@ -142,6 +125,8 @@ impl WriteQueue {
         self.exclusive(|queue, commit| {
             commit.families.retain(|family| family.state.id() != id);
             commit.limit_wals(&queue.config);
+            // Its memtables are nobody's any more, but for readers.
+            commit.report_memory(&queue.config);
             Ok(())
         })?;
         self.recount_stalls();
@@ -153,9 +138,9 @@ impl WriteQueue {
     pub(crate) fn write(&self, batch: &mut WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
         batch.check()?;
         if batch.as_bytes().len() > RECORD_BYTES_MAX {
-            return Err(Error::new(ErrorKind::Limit, "a batch may have at most 1 GiB"));
+            return Err(exceeded("a batch", batch.as_bytes().len(), RECORD_BYTES_MAX));
         }
-        self.gate.pass(batch.as_bytes().len(), options)?;
+        self.config.gate.pass(batch.as_bytes().len(), options)?;
         if batch.is_empty() {
             // Nothing to log, but what was written before is as durable now as this write asks.
             if matches!(options.durability, Durability::Os | Durability::Synced) {
@@ -231,26 +216,37 @@ impl WriteQueue {
     /// Leads a group: this batch, and those that are in line already.
     #[inline]
     fn lead(&self, batch: &mut WriteBatch, options: &WriteOptions) -> Result<SequenceNumber> {
+        let turn = Turn::of(self);
         let group = self.gather(batch.as_bytes().len(), options);
         let mut commit = self.commit.lock();
-        let result = if group.is_empty() {
-            self.write_alone(&mut commit, batch, options)
-        } else {
-            self.write_group(&mut commit, batch, options, group)
+        let mut leader = self.leader(&mut commit);
+        let result = match group.is_empty() {
+            true => leader.write_alone(batch, options),
+            false => leader.write_group(batch, options, group),
         };
         let full = commit.full_families(&self.config);
         let switched = if full.is_empty() { Ok(Vec::new()) } else { self.switch(&mut commit, &full) };
         drop(commit);
-        self.hand_on();
+        turn.end();
         if !full.is_empty() {
-            self.gate.tell_listeners();
+            self.switched(switched);
         }
+        result
+    }
+
+    /// After a memtable switch, with no lock held.
+    #[cold]
+    fn switched(&self, switched: Result<Vec<ColumnFamilyId>>) {
         if let Ok(switched) = switched
             && !switched.is_empty()
         {
             (self.config.on_full)(&switched);
         }
-        result
+        self.config.outbox.deliver();
+    }
+
+    fn leader<'q>(&'q self, commit: &'q mut Commit) -> Leader<'q> {
+        Leader { config: &self.config, visible: &self.visible, commit }
     }
 
     /// Takes the writers that can go with this one out of the line.
@@ -290,182 +286,6 @@ impl WriteQueue {
         }
     }
 
-    #[inline]
-    fn write_alone(
-        &self,
-        commit: &mut Commit,
-        batch: &mut WriteBatch,
-        options: &WriteOptions,
-    ) -> Result<SequenceNumber> {
-        self.gate.refusal()?;
-        commit.check(batch)?;
-        let first = SequenceNumber(commit.last_sequence.0 + 1);
-        let last = SequenceNumber(commit.last_sequence.0 + u64::from(batch.count()));
-        batch.set_sequence(first);
-        commit.last_sequence = last;
-        if options.durability == Durability::NoWal {
-            commit.mark_unlogged(batch)?;
-        } else {
-            let logged = commit.wals.add(batch.as_bytes());
-            self.log_outcome(commit, logged, options.durability).map_err(LogFailure::of_one)?;
-            self.config.statistics.add(Ticker::WriteWithWal, 1);
-        }
-        apply(batch, first, |family| commit.memtable(family)).map_err(|error| self.stop_after(error))?;
-        // Release pairs with the Acquire of reads: whoever sees the number sees the entries.
-        self.visible.store(last.0, Ordering::Release);
-        let statistics = &self.config.statistics;
-        statistics.add(Ticker::WriteDoneBySelf, 1);
-        statistics.add(Ticker::NumberKeysWritten, u64::from(batch.count()));
-        statistics.add(Ticker::BytesWritten, batch.as_bytes().len() as u64);
-        Ok(first)
-    }
-
-    /// Hands the log over and syncs it, as far as `durability` asks; a failure stops all writes.
-    #[inline]
-    fn log_outcome(
-        &self,
-        commit: &mut Commit,
-        logged: Result<()>,
-        durability: Durability,
-    ) -> std::result::Result<(), LogFailure> {
-        let handed = logged.and_then(|()| match durability {
-            Durability::NoWal | Durability::Buffered => Ok(()),
-            Durability::Os | Durability::Synced => commit.wals.hand_over(),
-        });
-        let outcome = match handed {
-            Ok(()) if durability == Durability::Synced => commit.wals.sync().map_err(LogFailure::Sync),
-            other => other.map_err(LogFailure::Append),
-        };
-        outcome.inspect_err(|failure| self.gate.stop_writes(failure.error()))
-    }
-
-    #[cold]
-    fn stop_after(&self, error: Error) -> Error {
-        self.gate.stop_writes(&error);
-        error
-    }
-
-    #[cold]
-    fn write_group(
-        &self,
-        commit: &mut Commit,
-        batch: &mut WriteBatch,
-        options: &WriteOptions,
-        group: Vec<Arc<Waiter>>,
-    ) -> Result<SequenceNumber> {
-        let mut members: Vec<(Arc<Waiter>, WriteBatch)> = Vec::with_capacity(group.len());
-        for waiter in group {
-            let Step::Waiting(Some(own)) = std::mem::replace(&mut *waiter.step.lock(), Step::Taken) else { continue };
-            match self.gate.refusal().and_then(|()| commit.check(&own)) {
-                Ok(()) => members.push((waiter, own)),
-                Err(error) => waiter.finish(own, Err(error)),
-            }
-        }
-        let own_check = self.gate.refusal().and_then(|()| commit.check(batch));
-        let mut firsts = Vec::with_capacity(members.len());
-        let mut last = commit.last_sequence.0;
-        let mut number = |batch: &mut WriteBatch| {
-            let first = SequenceNumber(last + 1);
-            last += u64::from(batch.count());
-            batch.set_sequence(first);
-            first
-        };
-        let own_first = own_check.is_ok().then(|| number(batch));
-        for (_, member) in &mut members {
-            firsts.push(number(member));
-        }
-        let last = SequenceNumber(last);
-        commit.last_sequence = last;
-        let mut records = 0;
-        let logged = (|| {
-            let mut strongest = Durability::NoWal;
-            let own = own_first.map(|_| (&*batch, options.durability));
-            let all = own.into_iter().chain(members.iter().map(|(waiter, batch)| (batch, waiter.options.durability)));
-            let mut outcome = Ok(());
-            let mut unlogged = Vec::new();
-            for (batch, durability) in all {
-                strongest = strongest.max(durability);
-                match durability {
-                    Durability::NoWal => unlogged.push(batch),
-                    _ => {
-                        records += 1;
-                        outcome = outcome.and_then(|()| commit.wals.add(batch.as_bytes()));
-                    }
-                }
-            }
-            for batch in unlogged {
-                commit.mark_unlogged(batch)?;
-            }
-            self.log_outcome(commit, outcome, strongest).map_err(|failure| match records {
-                0 | 1 => failure.of_one(),
-                _ => failure.of_several(),
-            })
-        })();
-        let applied = logged.and_then(|()| self.apply_group(commit, batch, own_first, &mut members, &firsts));
-        if applied.is_ok() {
-            self.visible.store(last.0, Ordering::Release);
-            let statistics = &self.config.statistics;
-            let own = own_first.map(|_| &*batch);
-            statistics.add(Ticker::WriteDoneBySelf, u64::from(own.is_some()));
-            statistics.add(Ticker::WriteDoneByOther, members.len() as u64);
-            statistics.add(Ticker::WriteWithWal, records);
-            for batch in members.iter().map(|(_, batch)| batch).chain(own) {
-                statistics.add(Ticker::NumberKeysWritten, u64::from(batch.count()));
-                statistics.add(Ticker::BytesWritten, batch.as_bytes().len() as u64);
-            }
-        }
-        for ((waiter, batch), first) in members.into_iter().zip(firsts) {
-            waiter.finish(batch, applied.clone().map(|()| first));
-        }
-        own_check?;
-        applied?;
-        own_first.ok_or_else(|| Error::new(ErrorKind::Internal, "a batch without a number"))
-    }
-
-    /// Puts all batches of a group into the memtables: by their own threads if that pays.
-    fn apply_group(
-        &self,
-        commit: &Commit,
-        batch: &WriteBatch,
-        own_first: Option<SequenceNumber>,
-        members: &mut [(Arc<Waiter>, WriteBatch)],
-        firsts: &[SequenceNumber],
-    ) -> Result<()> {
-        let entries: u32 = members.iter().map(|(_, batch)| batch.count()).sum();
-        if entries < PARALLEL_ENTRIES_MIN {
-            for ((_, member), first) in members.iter().zip(firsts) {
-                apply(member, *first, |family| commit.memtable(family)).map_err(|error| self.stop_after(error))?;
-            }
-            if let Some(first) = own_first {
-                apply(batch, first, |family| commit.memtable(family)).map_err(|error| self.stop_after(error))?;
-            }
-            return Ok(());
-        }
-        let parallel = Arc::new(Parallel {
-            memtables: commit.families.iter().map(|f| (f.state.id(), Arc::clone(&f.memtable))).collect(),
-            left: AtomicUsize::new(members.len()),
-            failure: Mutex::new(None),
-            lock: Mutex::new(()),
-            done: Condvar::new(),
-        });
-        for (waiter, member) in members.iter_mut() {
-            *waiter.step.lock() = Step::Apply(std::mem::take(member), Arc::clone(&parallel));
-            waiter.moved.notify_one();
-        }
-        let own = match own_first {
-            Some(first) => apply(batch, first, |family| commit.memtable(family)),
-            None => Ok(()),
-        };
-        let mut lock = parallel.lock.lock();
-        // Acquire pairs with the Release in `Parallel::apply`: their entries come before the visible number.
-        while parallel.left.load(Ordering::Acquire) > 0 {
-            lock = parallel.done.wait(lock);
-        }
-        drop(lock);
-        let failure = parallel.failure.lock().take();
-        own.and(failure.map_or(Ok(()), Err)).map_err(|error| self.stop_after(error))
-    }
-
     /// Runs `change` alone: after all writes before it, before all after it.
     pub(crate) fn exclusive<T>(&self, change: impl FnOnce(&WriteQueue, &mut Commit) -> Result<T>) -> Result<T> {
         let waiter = {
@@ -490,30 +310,27 @@ impl WriteQueue {
                 step = waiter.moved.wait(step);
             }
         }
+        let turn = Turn::of(self);
         let result = change(self, &mut self.commit.lock());
-        self.hand_on();
+        turn.end();
         result
     }
 
     fn switch(&self, commit: &mut Commit, full: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
         let switched = commit.switch(&self.config, full);
         match &switched {
-            Err(error) => self.gate.stop_writes(error),
+            Err(error) => self.config.stop_writes(error),
             Ok(switched) => {
                 for id in switched {
                     let found = commit.families.iter_mut().find(|family| family.state.id() == *id);
                     if let Some(family) = found {
-                        let view = family.state.load_full();
-                        let inputs = StallInputs {
-                            immutables: view.immutables.len(),
-                            level0_files: view.version.level(0).map_or(0, |level| level.len()),
-                            // Kept as it was until the next compaction is picked.
-                            pending_compaction_bytes: 0,
-                        };
-                        family.stall_state = family.stall_state.worse(family.stall.decide(&inputs));
+                        // What a flush or a compaction counted last, since only they change it.
+                        family.stall_inputs.immutables = family.state.load_full().immutables.len();
+                        family.stall_state = family.stall.decide(&family.stall_inputs);
                     }
                 }
-                self.gate.set_stall(commit.worst_stall());
+                self.set_stall(commit);
+                commit.report_memory(&self.config);
             }
         }
         switched
@@ -522,10 +339,22 @@ impl WriteQueue {
     /// Makes the memtables of `families` immutable, those that have something in them; returns which.
     pub(crate) fn switch_memtables(&self, families: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
         self.exclusive(|queue, commit| {
-            queue.gate.refusal()?;
-            let any = commit.families.iter().any(|f| families.contains(&f.state.id()) && !f.memtable.is_empty());
-            if any { queue.switch(commit, families) } else { Ok(Vec::new()) }
+            queue.config.gate.refusal()?;
+            queue.switch_any(commit, families)
         })
+    }
+
+    /// The same for the last flush of a database that is closing: new writes are refused already.
+    pub(crate) fn switch_at_end(&self, families: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
+        self.exclusive(|queue, commit| {
+            queue.config.gate.check_not_fatal()?;
+            queue.switch_any(commit, families)
+        })
+    }
+
+    fn switch_any(&self, commit: &mut Commit, families: &[ColumnFamilyId]) -> Result<Vec<ColumnFamilyId>> {
+        let any = commit.families.iter().any(|f| families.contains(&f.state.id()) && !f.memtable.is_empty());
+        if any { self.switch(commit, families) } else { Ok(Vec::new()) }
     }
 
     /// The families that hold writes which are in no log.
@@ -540,9 +369,24 @@ impl WriteQueue {
     /// Hands the log's buffer to the operating system, and syncs all logs if asked.
     pub(crate) fn flush_wal(&self, sync: bool) -> Result<()> {
         self.exclusive(|queue, commit| {
-            queue.gate.refusal()?;
+            queue.config.gate.refusal()?;
             let durability = if sync { Durability::Synced } else { Durability::Os };
-            queue.log_outcome(commit, Ok(()), durability).map_err(LogFailure::of_none)
+            queue.leader(commit).log_outcome(Ok(()), durability).map_err(LogFailure::of_none)
+        })
+    }
+
+    /// Runs `look` while no write is on its way: what was written so far is in the logs, which the operating system has, as
+    /// long as their pieces say, or in tables, or was never meant for a log.
+    ///
+    /// # Errors
+    /// Why writes are refused: nobody knows what the logs hold then. What the log's last piece failed with, as
+    /// [`WriteQueue::flush_wal`]; what `look` says.
+    pub(crate) fn between_writes<T>(&self, look: impl FnOnce(Vec<Piece>, SequenceNumber) -> Result<T>) -> Result<T> {
+        self.exclusive(|queue, commit| {
+            queue.config.gate.refusal()?;
+            queue.leader(commit).log_outcome(Ok(()), Durability::Os).map_err(LogFailure::of_none)?;
+            // Relaxed: nobody but the leader raises it.
+            look(commit.wals.pieces(), SequenceNumber(queue.visible.load(Ordering::Relaxed)))
         })
     }
 
@@ -574,13 +418,24 @@ impl WriteQueue {
     pub(crate) fn update_stall(&self, id: ColumnFamilyId, inputs: impl FnOnce() -> StallInputs) {
         let mut commit = self.commit.lock();
         if let Some(family) = commit.families.iter_mut().find(|family| family.state.id() == id) {
-            family.stall_state = family.stall.decide(&inputs());
+            family.stall_inputs = inputs();
+            family.stall_state = family.stall.decide(&family.stall_inputs);
         }
-        self.gate.set_stall(commit.worst_stall());
+        self.set_stall(&commit);
+    }
+
+    fn set_stall(&self, commit: &Commit) {
+        let (state, hopeless) = commit.worst_stall();
+        self.config.gate.set_stall(state, hopeless);
+    }
+
+    /// Tells the budget of several databases what the memtables have now.
+    pub(crate) fn report_memory(&self) {
+        self.commit.lock().report_memory(&self.config);
     }
 
     #[cfg(test)]
-    pub(super) fn statistics(&self) -> &Statistics {
+    pub(super) fn statistics(&self) -> &crate::metrics::Statistics {
         &self.config.statistics
     }
 
@@ -591,20 +446,18 @@ impl WriteQueue {
     }
 
     fn recount_stalls(&self) {
-        self.gate.set_stall(self.commit.lock().worst_stall());
+        self.set_stall(&self.commit.lock());
     }
 
-    /// The database is being closed: later writes fail with `Closed`; what is buffered goes to the log.
-    pub(crate) fn close(&self) -> Result<()> {
+    /// The last step of a database that is closing, whose gate refuses writes already: what is buffered goes to the log,
+    /// unless the log `had_failed`. The memtables count in no budget any more.
+    pub(crate) fn close(&self, had_failed: bool) -> Result<()> {
         self.exclusive(|queue, commit| {
-            let flushed = match queue.gate.refusal() {
-                Ok(()) => commit.wals.hand_over(),
-                // The log failed before: there is nothing more to be had from it.
-                Err(_) => Ok(()),
-            };
-            // Before the next in line writes: it would write to a log that is no longer ours.
-            queue.gate.refuse(Error::new(ErrorKind::Closed, "the database is closed"));
-            flushed
+            if let Some(budget) = &queue.config.budget {
+                budget.leave();
+            }
+            // From a log that failed there is nothing more to be had.
+            if had_failed { Ok(()) } else { commit.wals.hand_over() }
         })
     }
 
@@ -612,6 +465,8 @@ impl WriteQueue {
     /// itself is not touched. Returns the number of the new log. A log that was made by an earlier try is used again.
     pub(crate) fn seal_for_resume(&self) -> Result<FileNumber> {
         self.exclusive(|queue, commit| {
+            // Looked at alone: whoever wrote before has ended, well or by a panic.
+            queue.config.gate.check_not_fatal()?;
             if !commit.wals.is_fresh() || commit.families.iter().any(|family| !family.memtable.is_empty()) {
                 commit.wals.abandon();
                 // Numbers of batches that failed may be in the abandoned log: they are never given again.
@@ -620,5 +475,33 @@ impl WriteQueue {
             }
             Ok(commit.wals.number())
         })
+    }
+}
+
+/// A leader's turn. Ends as [`Turn::end`] says, or by a panic: then nobody knows what of the group was applied, so that
+/// writes stop, and the next in line is called all the same, to be told so.
+struct Turn<'q>(Option<&'q WriteQueue>);
+
+impl<'q> Turn<'q> {
+    #[inline]
+    fn of(queue: &'q WriteQueue) -> Turn<'q> {
+        Turn(Some(queue))
+    }
+
+    #[inline]
+    fn end(mut self) {
+        if let Some(queue) = self.0.take() {
+            queue.hand_on();
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(queue) = self.0 {
+            let what = "a write panicked: a comparator, or the engine itself";
+            queue.config.fatal(&Error::new(ErrorKind::Internal, what));
+            queue.hand_on();
+        }
     }
 }

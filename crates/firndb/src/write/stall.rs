@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::error::Error;
+
 /// The limits of one column family.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StallConfig {
@@ -18,12 +20,14 @@ pub(crate) struct StallConfig {
 }
 
 /// Where one column family stands.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct StallInputs {
     /// Full memtables that wait for their flush.
     pub(crate) immutables: usize,
     pub(crate) level0_files: usize,
     pub(crate) pending_compaction_bytes: u64,
+    /// Why no compaction will make the files fewer in the time that a writer should wait; `None` while one may.
+    pub(crate) hopeless: Option<Error>,
 }
 
 /// Why writers wait.
@@ -38,7 +42,7 @@ impl fmt::Display for StallReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             StallReason::Memtables => "too many memtables wait for their flush",
-            StallReason::Level0Files => "too many level-0 files wait for compaction",
+            StallReason::Level0Files => "too many level-0 files or sorted runs wait for compaction",
             StallReason::PendingCompactionBytes => "too many bytes wait for compaction",
         })
     }
@@ -62,6 +66,11 @@ impl StallState {
             StallState::Stopped(_) => 2,
         };
         if rank(&other) > rank(&self) { other } else { self }
+    }
+
+    /// True if writers are stopped until compactions have done something.
+    pub(crate) fn waits_for_compaction(self) -> bool {
+        matches!(self, StallState::Stopped(StallReason::Level0Files | StallReason::PendingCompactionBytes))
     }
 
     pub(crate) fn reason(self) -> Option<StallReason> {
@@ -121,11 +130,11 @@ mod tests {
             (0, 0, 64, Slowed(PendingCompactionBytes)),
             (0, 20, 256, Stopped(PendingCompactionBytes)),
         ] {
-            let inputs = StallInputs { immutables, level0_files, pending_compaction_bytes };
+            let inputs = StallInputs { immutables, level0_files, pending_compaction_bytes, hopeless: None };
             assert_eq!(config.decide(&inputs), expected, "{inputs:?}");
         }
         let by_hand = StallConfig { compacts_automatically: false, ..config };
-        let many = StallInputs { immutables: 0, level0_files: 100, pending_compaction_bytes: 1000 };
+        let many = StallInputs { level0_files: 100, pending_compaction_bytes: 1000, ..StallInputs::default() };
         assert_eq!(by_hand.decide(&many), Free);
         let two = StallConfig { max_write_buffer_number: 2, ..config };
         assert_eq!(two.decide(&StallInputs { immutables: 1, ..StallInputs::default() }), Free);

@@ -10,6 +10,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
 use crate::fs::{CrashPolicy, Fault, FaultEffect, Fs, FsOp, MemoryFs};
 use crate::memtable::MemTable;
+use crate::metrics::outbox::Outbox;
 use crate::metrics::{Statistics, Ticker};
 use crate::superversion::{FamilyConfig, FamilyState};
 use crate::sync::Arc;
@@ -20,7 +21,7 @@ use crate::wal::reader::ReadOutcome;
 
 fn family(id: u32) -> Arc<FamilyState> {
     let seed = crate::superversion::purge::JanitorSeed::new();
-    let config = FamilyConfig { id: ColumnFamilyId(id), name: id.to_string(), order: KeyOrder::Bytewise };
+    let config = FamilyConfig { id: ColumnFamilyId(id), name: id.to_string(), order: KeyOrder::Bytewise, merge: None };
     let memtable = MemTable::new(u64::from(id), KeyOrder::Bytewise, 4096, FileNumber(1), 0);
     FamilyState::new(config, memtable, Arc::new(Version::empty(KeyOrder::Bytewise, 7)), seed.graveyard)
 }
@@ -37,19 +38,23 @@ const STALL: StallConfig = StallConfig {
 fn queue(fs: &MemoryFs, families: u32, buffer: u64) -> Arc<WriteQueue> {
     fs.create_dir_all(Path::new("/db")).expect("memory");
     let numbers = AtomicU64::new(10);
+    let (statistics, outbox): (Arc<Statistics>, Arc<Outbox>) = Default::default();
+    let clock = Arc::new(ManualClock::new(1));
+    let gate = WriteGate::new(clock.clone(), Arc::clone(&statistics), Arc::clone(&outbox), false);
     let config = WriteConfig {
         fs: Arc::new(fs.clone()),
         dir: PathBuf::from("/db"),
-        clock: Arc::new(ManualClock::new(1)),
-        statistics: Arc::new(Statistics::default()),
-        listeners: Vec::new(),
+        clock,
+        statistics,
+        gate: Arc::new(gate),
+        outbox,
+        on_failure: Box::new(|_, _| {}),
         new_file_number: Box::new(move || FileNumber(numbers.fetch_add(1, Ordering::Relaxed))),
         on_full: Box::new(|_| {}),
         wal_bytes_max: 0,
         memtable_bytes_max: 0,
         budget: None,
         atomic_flush: false,
-        is_manual: false,
     };
     let queue = WriteQueue::new(config, SequenceNumber(0), 100);
     for id in 0..families {
@@ -218,7 +223,7 @@ fn a_failed_append_or_sync_stops_writes_and_says_what_is_known() {
         assert_eq!(put(&queue, "after", &options).expect_err("stopped").kind(), ErrorKind::ReadOnly);
         assert_eq!(queue.visible().load(Ordering::Acquire), 1, "nothing of it is visible");
         queue.seal_for_resume().expect("a new log");
-        queue.gate().resume();
+        queue.gate().resume(queue.gate().stops());
         queue.update_stall(ColumnFamilyId(0), StallInputs::default);
         let first = put(&queue, "resumed", &options).expect("a fresh log");
         assert_eq!(first, SequenceNumber(3), "the failed batch's number is not given again");
@@ -321,7 +326,8 @@ fn buffered_writes_reach_the_log_with_the_next_stronger_one() {
     put(&queue, "d", &WriteOptions::with_durability(Durability::NoWal)).expect("memory");
     assert_eq!(queue.unlogged_families().expect("alone"), [ColumnFamilyId(0)]);
     put(&queue, "e", &buffered).expect("memory");
-    queue.close().expect("memory");
+    assert!(queue.gate().close().is_none());
+    queue.close(false).expect("memory");
     assert_eq!(logged(&fs), ["a", "b", "c", "e"]);
     assert_eq!(put(&queue, "f", &buffered).expect_err("closed").kind(), ErrorKind::Closed);
 }
@@ -392,7 +398,8 @@ fn stopped_writers_wait_and_those_that_will_not_are_told() {
     queue.update_stall(ColumnFamilyId(0), || StallInputs { level0_files: 36, ..StallInputs::default() });
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| put(&queue, "c", &WriteOptions::default()));
-        queue.close().expect("memory");
+        assert!(queue.gate().close().is_none());
+        queue.close(false).expect("memory");
         assert_eq!(writer.join().expect("no panic").expect_err("closed").kind(), ErrorKind::Closed);
     });
 }

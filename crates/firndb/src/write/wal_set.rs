@@ -12,6 +12,7 @@ use crate::format::key::FileNumber;
 use crate::fs::{CreateMode, Fs};
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
+use crate::version::set::hold::Piece;
 use crate::wal::writer::LogWriter;
 
 /// The device gets a log in pieces of this size, while it grows: its sync, at the latest when the next log begins, then
@@ -56,6 +57,13 @@ impl WalSet {
     /// Bytes of all logs.
     pub(super) fn bytes(&self) -> u64 {
         self.older.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.current.as_ref().map_or(0, LogWriter::size)
+    }
+
+    /// All logs, oldest first, with what the operating system has of them.
+    pub(super) fn pieces(&self) -> Vec<Piece> {
+        let older = self.older.iter().map(|(number, bytes)| Piece { number: *number, bytes: *bytes });
+        let current = self.current.iter().map(|log| Piece { number: self.number, bytes: log.file().size() });
+        older.chain(current).collect()
     }
 
     /// The oldest log.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use firndb::{Db, Fs, Options, PosixFs, Statistics, Ticker};
+use firndb::{Db, FamilyOptions, Fs, IndexType, Options, PosixFs, PrefixExtractor, Statistics, Ticker};
 
 use crate::rocks::{Release, drive, files, ldb, word};
 
@@ -40,21 +40,42 @@ fn gaps_that_we_need_not_look_into(dir: &Path) -> u64 {
     statistics.ticker(Ticker::BloomFilterUseful) - before
 }
 
+/// How tables are written: a change of the options.
+type Form = fn(&mut FamilyOptions);
+
+const FORMS: [Form; 4] = [
+    |_| (),
+    |family| family.bloom_before_level = Some(-1),
+    |family| {
+        (family.index_type, family.metadata_block_size, family.partition_filters) = (IndexType::TwoLevel, 512, true);
+    },
+    |family| {
+        (family.index_type, family.metadata_block_size, family.partition_filters) = (IndexType::TwoLevel, 512, true);
+        (family.bloom_before_level, family.prefix_extractor) = (Some(-1), Some(PrefixExtractor::Fixed(6)));
+    },
+];
+
+/// A database of ours with one table, of 2000 keys.
+fn ours(dir: &Path, format_version: u32, form: Form) {
+    let mut options = Options::default();
+    options.create_if_missing = true;
+    options.family.bloom_bits_per_key = Some(10.0);
+    options.family.format_version = format_version;
+    form(&mut options.family);
+    let db = Db::open_with(dir, options).expect("opens");
+    (0..KEYS).for_each(|i| db.put(key(i), "v").expect("written"));
+    db.flush().expect("flushed");
+    db.close().expect("closes");
+}
+
 #[test]
 #[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
 fn oracle_filters_of_ours_spare_rocksdb_reads_in_every_format_version() {
-    for release in [Release::Seven, Release::Nine] {
-        for format_version in 2..=5 {
+    for (release, versions) in [(Release::Seven, 2..=5), (Release::Nine, 2..=6)] {
+        for (format_version, form) in versions.flat_map(|version| FORMS.iter().map(move |form| (version, *form))) {
             let temp = tempfile::tempdir().expect("a directory");
             let dir = temp.path().join("db");
-            let mut options = Options::default();
-            options.create_if_missing = true;
-            options.family.bloom_bits_per_key = Some(10.0);
-            options.family.format_version = format_version;
-            let db = Db::open_with(&dir, options).expect("opens");
-            (0..KEYS).for_each(|i| db.put(key(i), "v").expect("written"));
-            db.flush().expect("flushed");
-            db.close().expect("closes");
+            ours(&dir, format_version, form);
             let gaps: String = (0..KEYS - 1).map(|i| format!("absent default {}\n", word(&gap(i)))).collect();
             let options = release.options("kNoCompression", Some(10), 4096, "statistics=true;");
             // The dump gets every key, so that no filter may deny one.
@@ -63,6 +84,33 @@ fn oracle_filters_of_ours_spare_rocksdb_reads_in_every_format_version() {
             let useful: u32 = said.lines().last().and_then(|count| count.parse().ok()).expect("a count");
             assert!(useful > KEYS * 9 / 10, "{release:?}, format_version {format_version}: useful {useful} times");
         }
+    }
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_tables_of_ours_in_every_format_version_are_read_and_compacted_by_11_1() {
+    for (format_version, form) in (2..=7).flat_map(|version| FORMS.iter().map(move |form| (version, *form))) {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = temp.path().join("db");
+        ours(&dir, format_version, form);
+        let scan = |what: &str| {
+            let said = ldb(Release::Eleven, &dir, &["--try_load_options", "scan"], "");
+            let found = said.lines().filter(|line| line.ends_with(" ==> v")).count();
+            assert_eq!(found as u32, KEYS, "format_version {format_version}: {what}");
+        };
+        scan("ours");
+        for i in (0..KEYS).step_by(199) {
+            let key = String::from_utf8(key(i)).expect("text");
+            assert_eq!(ldb(Release::Eleven, &dir, &["--try_load_options", "get", &key], "").trim(), "v");
+        }
+        ldb(Release::Eleven, &dir, &["--try_load_options", "put", "key00000", "v"], "");
+        ldb(Release::Eleven, &dir, &["--try_load_options", "compact"], "");
+        scan("theirs");
+        assert!(
+            gaps_that_we_need_not_look_into(&dir) > u64::from(KEYS) * 9 / 10,
+            "with the options that are in OPTIONS"
+        );
     }
 }
 

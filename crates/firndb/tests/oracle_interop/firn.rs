@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use firndb::{BlockCache, ColumnFamily, Compression, Db, Options, WriteBatch, verify_directory};
+use firndb::{
+    BlockCache, ColumnFamily, Compression, Db, IndexType, Options, PrefixExtractor, WriteBatch, verify_directory,
+};
 use firndb_testkit::Random;
 
 use crate::model::{Model, Op, assert_same};
@@ -26,6 +28,12 @@ pub(crate) fn options(random: &mut Random, codec: Compression) -> Options {
     family.block_restart_interval = random.one_of(&[1, 4, 16]);
     family.bloom_bits_per_key = random.one_of(&[None, Some(10.0), Some(5.5)]);
     family.format_version = random.one_of(&[2, 3, 4, 5, 5, 5]);
+    family.bloom_before_level = random.one_of(&[None, None, Some(-1), Some(1)]);
+    family.index_type = random.one_of(&[IndexType::BinarySearch, IndexType::TwoLevel]);
+    family.metadata_block_size = random.one_of(&[64, 256, 4096]);
+    family.partition_filters = random.below(2) == 0;
+    family.whole_key_filtering = random.below(3) > 0;
+    family.prefix_extractor = random.one_of(&[None, Some(PrefixExtractor::Fixed(3)), Some(PrefixExtractor::Capped(4))]);
     options
 }
 
@@ -107,6 +115,7 @@ pub(crate) fn apply(label: &str, db: &Db, ops: &[Op]) {
                 }
                 db.write(&mut batch)
             }
+            Op::DeleteRange(name, begin, end) => family(name).and_then(|family| family.delete_range(begin, end)),
             Op::Create(name) => db.create_column_family(name).map(drop),
             Op::Drop(name) => db.drop_column_family(name),
             Op::Flush(name) => family(name).and_then(|family| family.flush()),

@@ -4,12 +4,14 @@
 //! `FIRN_SEED` chooses the run and `FIRN_OPS` how much each turn writes; a failure says its seed. Needs what
 //! `cargo xtask oracles` installs, with `FIRNDB_PYTHON` naming its interpreter.
 
+mod copies;
 mod damage;
 mod filters;
 mod firn;
 mod forms;
 mod live;
 mod lost;
+mod merges;
 mod model;
 mod options;
 mod others;

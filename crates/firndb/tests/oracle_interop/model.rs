@@ -16,6 +16,8 @@ pub(crate) struct Change {
 pub(crate) enum Op {
     /// All or nothing.
     Write(Vec<Change>),
+    /// From a key on, and before another.
+    DeleteRange(String, Vec<u8>, Vec<u8>),
     Create(String),
     Drop(String),
     Flush(String),
@@ -51,6 +53,14 @@ impl Model {
     pub(crate) fn apply(&mut self, op: &Op) {
         match op {
             Op::Write(changes) => changes.iter().for_each(|change| self.change(change)),
+            Op::DeleteRange(family, begin, end) => {
+                let map = self.families.get_mut(family).expect("operations are made for families that are there");
+                let deleted: Vec<Vec<u8>> = map.range(begin.clone()..end.clone()).map(|(key, _)| key.clone()).collect();
+                for key in deleted {
+                    map.remove(&key);
+                    self.gone.insert((family.clone(), key));
+                }
+            }
             Op::Create(name) => drop(self.families.insert(name.clone(), Map::new())),
             Op::Drop(name) => drop(self.families.remove(name)),
             Op::Flush(_) | Op::Compact(_) => {}
@@ -69,14 +79,37 @@ impl Model {
     }
 
     /// Makes `count` operations, and applies them.
-    pub(crate) fn extend(&mut self, random: &mut Random, count: usize, has_families: bool) -> Vec<Op> {
+    pub(crate) fn extend(
+        &mut self,
+        random: &mut Random,
+        count: usize,
+        has_families: bool,
+        has_ranges: bool,
+    ) -> Vec<Op> {
         let mut ops = Vec::new();
         for step in 0..count {
-            let op = self.op(random, has_families, step);
+            let op = match has_ranges && random.below(25) == 0 {
+                true => self.delete_range(random),
+                false => self.op(random, has_families, step),
+            };
             self.apply(&op);
             ops.push(op);
         }
         ops
+    }
+
+    /// Mostly of a few keys; now and then of many.
+    fn delete_range(&self, random: &mut Random) -> Op {
+        let family = self.family(random);
+        let (begin, end) = match random.below(6) {
+            0 => (random_key(random), random_key(random)),
+            _ => {
+                let begin = random.below(800);
+                let end = begin + random.below(30);
+                (format!("key{begin:04}").into_bytes(), format!("key{end:04}").into_bytes())
+            }
+        };
+        if begin <= end { Op::DeleteRange(family, begin, end) } else { Op::DeleteRange(family, end, begin) }
     }
 
     fn op(&mut self, random: &mut Random, has_families: bool, step: usize) -> Op {

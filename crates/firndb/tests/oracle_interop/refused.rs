@@ -22,38 +22,11 @@ const fn refused(name: &'static str, release: Release, options: &'static str, sc
 const PREPARED: &str = "PUTS\nclose\nopen two_phase;\nprepare 61 62\n";
 
 /// `PUTS` stands for many puts; the others are done as they are.
-const REFUSED: [Refused; 19] = [
-    refused("merge", Release::Seven, "uint64add;", "merge default 61 0100000000000000\n"),
-    refused("merge", Release::Seven, "uint64add;", "merge default 61 0100000000000000\nflush default\n"),
-    refused("range tombstone", Release::Seven, "", "PUTS\nrange default 6b31 6b33\n"),
-    refused("range tombstone", Release::Seven, "", "PUTS\nflush default\nrange default 6b31 6b33\nflush default\n"),
-    refused("range tombstone", Release::Nine, "", "PUTS\nrange default 6b31 6b33\n"),
-    refused("range tombstone", Release::Nine, "", "PUTS\nflush default\nrange default 6b31 6b33\nflush default\n"),
+const REFUSED: [Refused; 8] = [
     refused("entity", Release::Nine, "", "entity default 61 6262\n"),
     refused("entity", Release::Nine, "", "entity default 61 6262\nflush default\n"),
-    refused(
-        "dictionary",
-        Release::Seven,
-        "compression=kZSTD;compression_opts={max_dict_bytes=4096;zstd_max_train_bytes=40960};\
-         block_based_table_factory={block_size=300};",
-        "PUTS\nflush default\ncompact default\n",
-    ),
-    refused(
-        "dictionary",
-        Release::Nine,
-        "compression=kZSTD;dictionary=4096;block_size=300",
-        "PUTS\nflush default\ncompact default\n",
-    ),
-    refused(
-        "two-level",
-        Release::Seven,
-        "block_based_table_factory={index_type=kTwoLevelIndexSearch;metadata_block_size=200;block_size=200};",
-        "PUTS\nflush default\n",
-    ),
-    refused("two-level", Release::Nine, "partitioned=1;bloom=10;block_size=200", "PUTS\nflush default\n"),
     refused("blob", Release::Seven, "enable_blob_files=true;min_blob_size=2;", "PUTS\nflush default\n"),
     refused("blob", Release::Nine, "enable_blob_files=true;min_blob_size=2", "PUTS\nflush default\n"),
-    refused("bzip2", Release::Seven, "compression=kBZip2Compression;", "PUTS\nflush default\n"),
     refused(
         "plain table",
         Release::Seven,
@@ -149,11 +122,9 @@ fn oracle_what_cannot_be_read_is_refused_by_name_and_stays_whole() {
 #[test]
 #[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
 fn oracle_what_ldb_of_11_1_writes_that_cannot_be_read_is_refused_by_name_in_log_and_table() {
-    let cases: [(&'static str, &[&str], &[&str]); 4] = [
-        ("range tombstone", &[], &["deleterange", "key00010", "key00020"]),
+    let cases: [(&'static str, &[&str], &[&str]); 2] = [
         ("entity", &[], &["put_entity", "key00010", "name:value"]),
         ("blob", &["--enable_blob_files", "--min_blob_size=0"], &["compact"]),
-        ("dictionary", &["--compression_type=zstd", "--compression_max_dict_bytes=4096"], &["compact"]),
     ];
     for (name, options, command) in cases {
         let temp = tempfile::tempdir().expect("a directory");

@@ -96,12 +96,12 @@ impl Relay<'_> {
         format!("FIRN_SEED={}: {}: turn {}, {side}", self.seed, self.label, self.turn)
     }
 
-    fn ops(&mut self, has_families: bool) -> Vec<Op> {
+    fn ops(&mut self, has_families: bool, has_ranges: bool) -> Vec<Op> {
         let count = (from_environment("FIRN_OPS").unwrap_or(240) as usize).min(self.ops_max);
-        let mut ops = self.model.extend(&mut self.random, count, has_families && self.has_families);
+        let mut ops = self.model.extend(&mut self.random, count, has_families && self.has_families, has_ranges);
         // A flush at the end would leave nothing in the log.
         while !matches!(ops.last(), Some(Op::Write(_))) {
-            ops.extend(self.model.extend(&mut self.random, 1, false));
+            ops.extend(self.model.extend(&mut self.random, 1, false, false));
         }
         ops
     }
@@ -131,7 +131,7 @@ impl Relay<'_> {
         }
         text.push_str(&format!("open {options}\n{}", dump_script(&self.model)));
         let before = self.model.clone();
-        let ops = self.ops(release.knows_families());
+        let ops = self.ops(release.knows_families(), release.deletes_ranges());
         // A manual compaction of ours makes levels in a FIFO family, and at one of its own 7.8 then fails an assertion.
         let is_fifo = options.contains("kCompactionStyleFIFO");
         let ops: Vec<Op> = ops.into_iter().filter(|op| !is_fifo || !matches!(op, Op::Compact(_))).collect();
@@ -154,12 +154,12 @@ impl Relay<'_> {
         if firn::levels(&db) > 1 {
             self.seen.note("several levels found", 1);
         }
-        let ops = self.ops(true);
+        let ops = self.ops(true, true);
         firn::apply(&label, &db, &ops);
         if end == End::Close {
             // Whatever chance did: something in the last level, and something above it.
             firn::apply(&label, &db, &[Op::Compact("default".to_owned())]);
-            let more = self.model.extend(&mut self.random, 20, false);
+            let more = self.model.extend(&mut self.random, 20, false, true);
             firn::apply(&label, &db, &more);
             firn::apply(&label, &db, &[Op::Flush("default".to_owned())]);
         }

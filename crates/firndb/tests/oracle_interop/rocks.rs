@@ -35,6 +35,11 @@ impl Release {
         self != Release::Eleven
     }
 
+    /// Whether its driver can: its package has no call for it. All releases read what the others deleted.
+    pub(crate) fn deletes_ranges(self) -> bool {
+        self != Release::Eleven
+    }
+
     /// Small buffers and files, so that a few hundred operations make several levels; and what the test is about.
     pub(crate) fn options(self, codec: &str, bloom: Option<u32>, block_size: usize, others: &str) -> String {
         let mut text = format!(
@@ -166,6 +171,7 @@ pub(crate) fn script(ops: &[Op]) -> String {
                     }
                 }
             }
+            Op::DeleteRange(family, begin, end) => line(format!("range {family} {} {}", word(begin), word(end))),
             Op::Create(name) => line(format!("family {name}")),
             Op::Drop(name) => line(format!("drop {name}")),
             Op::Flush(name) => line(format!("flush {name}")),

@@ -118,6 +118,41 @@ fn a_log_that_manifest_asks_for_and_that_is_gone_is_noted() {
 }
 
 #[test]
+fn a_log_that_never_was_is_not_noted_if_the_next_one_goes_on_where_the_tables_end() {
+    let lab = lab().change(|options| options.family.write_buffer_size = 4096);
+    let asks = |lab: &Lab| {
+        let report = verify_directory(DIR, &lab.options, &mut |_| {}).expect("readable");
+        assert!(report.damages.is_empty(), "{report:?}");
+        report.notes.into_iter().find(|note| note.contains("the first log that MANIFEST asks for"))
+    };
+    let db = lab.open();
+    db.put("in a table", "1").expect("written");
+    db.flush().expect("flushed");
+    let mut logged = 0;
+    while lab.files(".log").len() < 3 {
+        logged += 1;
+        db.put(format!("key{logged:04}"), "x".repeat(200)).expect("written");
+        while logged == 1 && db.run_background_step() {}
+    }
+    db.put("in the last log", "1").expect("written");
+    db.close().expect("nothing is open");
+    assert_eq!(asks(&lab), None);
+    // As RocksDB leaves it: it asks for a number that its next log does not get.
+    let renamed = lab.crash(firndb::CrashPolicy::KeepAll, 0);
+    let logs: Vec<u64> = renamed.files(".log").into_iter().collect();
+    for number in logs.iter().rev() {
+        let path = |number: u64| Path::new(DIR).join(format!("{number:06}.log"));
+        renamed.fs.rename(&path(*number), &path(number + 50)).expect("free");
+    }
+    assert_eq!(asks(&renamed), None);
+    assert_eq!(all(&renamed.open()).len(), logged + 2);
+    // Here a log is gone that had writes.
+    lab.fs.remove_file(&log(&lab, 0)).expect("there");
+    let note = asks(&lab).expect("it had writes");
+    assert!(!note.contains("empty"), "{note}");
+}
+
+#[test]
 fn damage_behind_what_every_family_has_in_its_tables_costs_what_follows_it_and_no_more() {
     // One family needs the log no longer; but what it has is from before the damage.
     let lab = lab();

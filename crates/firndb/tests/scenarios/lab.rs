@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use firndb::inspect::{self, Field, Item};
 use firndb::{
-    BackgroundMode, ColumnFamily, CrashPolicy, CreateMode, Db, DirEntry, FileLock, Fs, FsOp, LogLevel, Logger,
-    ManualClock, MemoryFs, Options, RandomAccessFile, Result, WritableFile, verify_directory,
+    BackgroundMode, ColumnFamily, CrashPolicy, CreateMode, Db, DirEntry, FileLock, Fs, FsOp, HeldDescriptor, LogLevel,
+    Logger, ManualClock, MemoryFs, Options, RandomAccessFile, Result, WritableFile, verify_directory,
 };
 
 pub(crate) const DIR: &str = "/db";
@@ -148,6 +148,14 @@ impl Fs for HookFs {
     fn free_space(&self, path: &Path) -> Result<u64> {
         self.inner.free_space(path)
     }
+
+    fn open_files_max(&self) -> Option<u64> {
+        self.inner.open_files_max()
+    }
+
+    fn hold_descriptor(&self) -> Option<Box<dyn HeldDescriptor>> {
+        self.inner.hold_descriptor()
+    }
 }
 
 /// Keeps what the engine logs; a line that says "bug" fails the scenario.
@@ -157,6 +165,13 @@ pub(crate) struct Lines(Mutex<Vec<String>>);
 impl Logger for Lines {
     fn log(&self, _level: LogLevel, message: &str) {
         self.0.lock().expect("whole").push(message.to_owned());
+    }
+}
+
+impl Lines {
+    /// What was logged so far, and is forgotten with that.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("whole"))
     }
 }
 
@@ -247,11 +262,13 @@ impl Lab {
     }
 
     pub(crate) fn size_of_table(&self, number: u64) -> u64 {
-        self.fs.file_size(&Path::new(DIR).join(format!("{number:06}.sst"))).expect("it is there")
+        self.fs.file_size(&table_path(number)).expect("it is there")
     }
 
+    /// With threads, a table may be unlinked after it was listed: its bytes do not count.
     pub(crate) fn bytes_of_tables(&self) -> u64 {
-        self.tables().into_iter().map(|number| self.size_of_table(number)).sum()
+        let sizes = self.tables().into_iter().map(|number| self.fs.file_size(&table_path(number)));
+        sizes.filter_map(Result::ok).sum()
     }
 
     /// Nothing is open: every checksum and count, and the directory against MANIFEST.
@@ -277,6 +294,10 @@ impl Lab {
         assert_eq!(manifests, [&format!("MANIFEST-{number:06}")]);
         assert!(!names.iter().any(|name| name.contains("tmp")), "{names:?}");
     }
+}
+
+fn table_path(number: u64) -> PathBuf {
+    Path::new(DIR).join(format!("{number:06}.sst"))
 }
 
 fn field(item: &Item, wanted: &str) -> Option<u64> {
@@ -319,7 +340,7 @@ pub(crate) fn manifest_tables(fs: &MemoryFs) -> (BTreeSet<u64>, u64) {
 pub(crate) fn entries_in_tables(fs: &MemoryFs) -> Vec<String> {
     let mut entries = Vec::new();
     for number in manifest_tables(fs).0 {
-        inspect::sst(fs, &Path::new(DIR).join(format!("{number:06}.sst")), &mut |item| {
+        inspect::sst(fs, &table_path(number), &mut |item| {
             if item.title == "entry" {
                 entries.push(format!("{:?}", item.fields));
             }
@@ -363,16 +384,7 @@ pub(crate) fn fill(db: &Db, count: usize, round: &str) -> Map {
     map
 }
 
-/// Waits for something that other threads do.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..1000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("never: {what}");
-}
+pub(crate) use firndb_testkit::eventually;
 
 /// SplitMix64.
 pub(crate) struct Random(pub(crate) u64);

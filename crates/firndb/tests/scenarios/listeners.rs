@@ -96,7 +96,7 @@ fn a_listener_may_ask_the_database_whatever_it_likes() {
         db.close().expect("closes");
         send.send(()).expect("awaited");
     });
-    done.recv_timeout(Duration::from_secs(30)).expect("no listener waits for a lock that its caller holds");
+    done.recv_timeout(Duration::from_secs(120)).expect("no listener waits for a lock that its caller holds");
     let told = curious.told.lock().expect("whole").clone();
     for of in ["flush", "compaction", "stall", "error", "deleted"] {
         assert!(told.contains(&of), "{of}: {told:?}");
@@ -174,7 +174,7 @@ fn a_listener_may_close_the_database_beside_others_that_do() {
             lab.open().close().expect("nobody has it any more");
             send.send(()).expect("awaited");
         });
-        done.recv_timeout(Duration::from_secs(30)).expect("nobody waits for one that waits for them");
+        done.recv_timeout(Duration::from_secs(120)).expect("nobody waits for one that waits for them");
         assert!(closer.calls.load(Ordering::Relaxed) > 0 || round % 2 == 1);
     }
 }

@@ -38,7 +38,7 @@ fn long_logs() -> (Lab, Map, Map) {
 fn with_little_memory(lab: &Lab) -> Lab {
     lab.crash(CrashPolicy::KeepAll, 0).change(|options| {
         options.family.write_buffer_size = 64 << 10;
-        options.family.max_write_buffer_number = 2;
+        options.family.max_write_buffer_number = 3;
         options.family.level0_file_num_compaction_trigger = 1000;
     })
 }

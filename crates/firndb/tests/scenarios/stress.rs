@@ -241,8 +241,9 @@ fn lab() -> Lab {
     })
 }
 
-/// Plays until the time is up, calling `meanwhile` every few milliseconds.
-fn play(lab: &Lab, is_failing: bool, seconds: u64, mut meanwhile: impl FnMut()) {
+/// Plays until the time is up and enough was seen to mean something, calling `meanwhile` every few milliseconds, which says
+/// whether it has seen enough.
+fn play(lab: &Lab, is_failing: bool, seconds: u64, mut meanwhile: impl FnMut() -> bool) {
     let db = lab.open();
     let ledger = db.create_column_family("ledger").expect("new");
     let mut batch = WriteBatch::new();
@@ -265,12 +266,15 @@ fn play(lab: &Lab, is_failing: bool, seconds: u64, mut meanwhile: impl FnMut()) 
         scope.spawn(|| stage.disturb());
         scope.spawn(|| stage.come_and_go());
         let _end = End(&is_over);
-        while begin.elapsed() < Duration::from_secs(seconds) && !is_over.load(Ordering::Relaxed) {
-            meanwhile();
+        let mut is_enough = false;
+        let is_time_up =
+            |is_enough| begin.elapsed() > Duration::from_secs(if is_enough { seconds } else { seconds + 60 });
+        while !is_time_up(is_enough) && !is_over.load(Ordering::Relaxed) {
+            is_enough = meanwhile() && looks.load(Ordering::Relaxed) > 100;
             std::thread::sleep(Duration::from_millis(20));
         }
+        assert!(is_enough || is_over.load(Ordering::Relaxed), "{looks:?} acts are too few to mean something");
     });
-    assert!(looks.load(Ordering::Relaxed) > 50 * seconds, "{looks:?} acts are too few to mean something");
     lab.fs.clear_faults();
     eventually("it is healthy", || db.health().state == HealthState::Healthy);
     assert_eq!(sum(db.prefix("account").expect("it opens")), WHOLE);
@@ -290,6 +294,7 @@ fn the_sum_is_the_same_in_every_view_while_everything_moves() {
         // Beside a writer: what it removes meanwhile is no damage.
         let report = verify_directory(DIR, &lab.options, &mut |_| {}).expect("readable");
         assert!(report.damages.is_empty(), "{:?}", report.damages);
+        true
     });
 }
 
@@ -326,8 +331,8 @@ fn the_sum_is_the_same_in_every_view_and_after_every_crash_while_the_disk_refuse
             }
             _ => {}
         }
+        strikes > 5 && images > 2
     });
-    assert!(strikes > 5 && images > 2, "{strikes} strikes, {images} images");
 }
 
 /// Writes without a log are as durable as their tables, and those of several families come together.
@@ -359,7 +364,8 @@ fn a_power_loss_never_parts_unlogged_batches_whatever_switches_while_a_flush_beg
         });
         let _end = End(&is_over);
         let until = Instant::now() + Duration::from_secs(seconds().min(20) / 2);
-        while Instant::now() < until {
+        // A busy machine needs longer to make some rounds.
+        while Instant::now() < until || (seen.len() <= 5 && Instant::now() < until + Duration::from_secs(60)) {
             let image = lab.crash(CrashPolicy::DropUnsynced, 0);
             let reader = Db::open_read_only(DIR, image.options.clone()).expect("it opens");
             let rounds: std::collections::BTreeSet<_> = (0..FAMILIES)

@@ -73,6 +73,8 @@ pub enum FaultEffect {
     Eio,
     /// `ENOSPC`, and nothing is done.
     NoSpace,
+    /// `EMFILE`, and nothing is done: as if the process had as many files open as it may.
+    TooManyOpen,
     /// `EPERM`, and nothing is done: what Linux says to a hard link on FAT.
     NotPermitted,
     /// An append stores the first half of its bytes, then fails with `EIO`. Any other operation: as [`Eio`](Self::Eio).
@@ -178,6 +180,7 @@ impl FaultEffect {
     pub(super) fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
             FaultEffect::NoSpace => libc::ENOSPC,
+            FaultEffect::TooManyOpen => libc::EMFILE,
             FaultEffect::NotPermitted => libc::EPERM,
             _ => libc::EIO,
         })

@@ -17,6 +17,7 @@
 //!
 //! Source: the crash models of LevelDB `fault_injection_test`, RocksDB `fault_injection_fs`, Pebble `vfs/mem_fs.go`.
 
+mod descriptors;
 mod fault;
 mod image;
 mod state;
@@ -29,8 +30,9 @@ use std::path::{Path, PathBuf};
 pub use fault::{Fault, FaultEffect, FsOp};
 pub use image::CrashPolicy;
 
+use self::descriptors::{Descriptor, Descriptors};
 use self::state::{Dir, DirId, EntryOp, FileNode, FileState, Node, State, file_name, make_file, names, os_error};
-use super::{CreateMode, DirEntry, FileLock, Fs, RandomAccessFile, WritableFile};
+use super::{CreateMode, DirEntry, FileLock, Fs, HeldDescriptor, RandomAccessFile, WritableFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
@@ -106,6 +108,7 @@ struct Shared {
     next_op: AtomicU64,
     /// True if reads, too, have to look for faults, crash points or the log in `state`.
     armed: AtomicBool,
+    descriptors: Arc<Descriptors>,
 }
 
 impl Default for Shared {
@@ -116,7 +119,12 @@ impl Default for Shared {
 
 impl Shared {
     fn new(state: State) -> Shared {
-        Shared { state: Mutex::new(state), next_op: AtomicU64::new(0), armed: AtomicBool::new(false) }
+        Shared {
+            state: Mutex::new(state),
+            next_op: AtomicU64::new(0),
+            armed: AtomicBool::new(false),
+            descriptors: Arc::default(),
+        }
     }
 }
 
@@ -205,6 +213,17 @@ impl MemoryFs {
     /// have no name any more do not count.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.shared.state.lock().capacity = bytes;
+    }
+
+    /// Limits how many files are open at once: one more, or a directory that is listed or synced, fails with `EMFILE`. Locks
+    /// do not count.
+    pub fn set_open_files_max(&self, max: Option<usize>) {
+        self.shared.descriptors.set_max(max);
+    }
+
+    /// How many files are open now.
+    pub fn open_files(&self) -> usize {
+        self.shared.descriptors.taken()
     }
 
     /// The bytes of all files that have a name.
@@ -324,13 +343,16 @@ impl Shared {
 impl Fs for MemoryFs {
     fn open_random(&self, path: &Path) -> Result<Arc<dyn RandomAccessFile>> {
         let node = self.shared.ask(FsOp::Open, path, |state| state.file(path))?;
-        Ok(Arc::new(MemoryFile { shared: Arc::clone(&self.shared), node, path: path.to_owned() }))
+        let descriptor = self.shared.descriptors.take().map_err(|e| Error::from_io("open", path, &e))?;
+        Ok(Arc::new(MemoryFile::new(&self.shared, node, path, descriptor)))
     }
 
     fn create(&self, path: &Path, mode: CreateMode) -> Result<Arc<dyn WritableFile>> {
         let (mut state, passed) = self.shared.begin(FsOp::Create, path)?;
-        let node = make_file(&mut state, passed.index, path, mode).map_err(|e| Error::from_io("create", path, &e))?;
-        Ok(Arc::new(MemoryFile { shared: Arc::clone(&self.shared), node, path: path.to_owned() }))
+        let failed = |e: io::Error| Error::from_io("create", path, &e);
+        let descriptor = self.shared.descriptors.take().map_err(failed)?;
+        let node = make_file(&mut state, passed.index, path, mode).map_err(failed)?;
+        Ok(Arc::new(MemoryFile::new(&self.shared, node, path, descriptor)))
     }
 
     fn file_size(&self, path: &Path) -> Result<u64> {
@@ -352,6 +374,7 @@ impl Fs for MemoryFs {
 
     fn list(&self, dir: &Path) -> Result<Vec<DirEntry>> {
         self.shared.ask(FsOp::List, dir, |state| {
+            let _while_it_is_read = self.shared.descriptors.take()?;
             let entries = &state.dir(state.dir_id(dir)?)?.entries;
             let entry = |(name, node): (&Arc<str>, &Node)| DirEntry {
                 name: name.to_string(),
@@ -471,6 +494,7 @@ impl Fs for MemoryFs {
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
         self.shared.change(FsOp::SyncDir, dir, |state, passed| {
+            let _while_it_is_synced = self.shared.descriptors.take()?;
             let id = state.dir_id(dir)?;
             match passed.effect {
                 None | Some(FaultEffect::BitFlip) => {}
@@ -500,6 +524,20 @@ impl Fs for MemoryFs {
         Ok(Box::new(MemoryLock { shared: Arc::clone(&self.shared), key }))
     }
 
+    /// There is no working directory: the path as it is.
+    fn canonical(&self, path: &Path) -> Result<PathBuf> {
+        Ok(path.to_owned())
+    }
+
+    fn open_files_max(&self) -> Option<u64> {
+        self.shared.descriptors.max().map(|max| max as u64)
+    }
+
+    fn hold_descriptor(&self) -> Option<Box<dyn HeldDescriptor>> {
+        self.open_files_max()?;
+        self.shared.descriptors.take().ok().map(|held| Box::new(held) as Box<dyn HeldDescriptor>)
+    }
+
     fn free_space(&self, path: &Path) -> Result<u64> {
         self.shared.ask(FsOp::FreeSpace, path, |state| match state.capacity {
             Some(capacity) => Ok(capacity.saturating_sub(state.used)),
@@ -514,6 +552,13 @@ struct MemoryFile {
     shared: Arc<Shared>,
     node: Arc<FileNode>,
     path: PathBuf,
+    _descriptor: Descriptor,
+}
+
+impl MemoryFile {
+    fn new(shared: &Arc<Shared>, node: Arc<FileNode>, path: &Path, descriptor: Descriptor) -> MemoryFile {
+        MemoryFile { shared: Arc::clone(shared), node, path: path.to_owned(), _descriptor: descriptor }
+    }
 }
 
 impl RandomAccessFile for MemoryFile {

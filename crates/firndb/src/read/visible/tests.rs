@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{CorruptionKind, ErrorKind};
 use crate::format::comparator::Comparator;
-use crate::format::key::internal_key;
+use crate::format::key::{ValueKind, internal_key};
 
 /// A sorted run in memory, which fails to move onto one of its entries if asked to.
 #[derive(Debug, Default)]

@@ -43,46 +43,46 @@ pub(super) fn legacy_may_contain(bytes: &[u8], probes: u32, lines: u32, line_byt
     })
 }
 
-/// Gathers key hashes and builds a FastLocalBloom block.
-#[derive(Debug)]
-pub(crate) struct BloomBuilder {
-    millibits_per_key: u64,
-    hashes: Vec<u64>,
+/// How large a filter is, and how many bits a key sets in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) len: usize,
+    probes: u32,
 }
 
-impl BloomBuilder {
-    /// A builder for `bits_per_key` bits a key; 10 lets about 1 % of absent keys through.
-    pub(crate) fn new(bits_per_key: f64) -> BloomBuilder {
-        BloomBuilder { millibits_per_key: (bits_per_key * 1000.0) as u64, hashes: Vec::new() }
-    }
+/// The shape for `keys` keys of `bits_per_key` bits each; 10 bits let about 1 % of absent keys through.
+pub(super) fn shape(keys: usize, bits_per_key: f64) -> Shape {
+    let millibits = (bits_per_key * 1000.0) as u64;
+    let len = (keys as u64 * millibits).div_ceil(8000) as usize;
+    Shape { len: len.next_multiple_of(LINE_LEN).max(LINE_LEN), probes: probes_for(millibits) }
+}
 
-    /// Adds a key by its hash; repeats of the last one count once.
-    #[inline]
-    pub(crate) fn add_hash(&mut self, hash: u64) {
-        if self.hashes.last() != Some(&hash) {
-            self.hashes.push(hash);
-        }
-    }
+/// The chance that an absent key passes a filter of so many bits a key. Source: RocksDB `util/bloom_impl.h`.
+pub(super) fn false_positives(bits_per_key: f64) -> f64 {
+    let probes = f64::from(probes_for((bits_per_key * 1000.0) as u64));
+    let standard = |bits: f64| (1.0 - (-probes / bits).exp()).powf(probes);
+    // Some lines have more keys than others.
+    let line_bits = LINE_LEN as f64 * 8.0;
+    let keys = line_bits / bits_per_key;
+    let deviation = keys.sqrt();
+    (standard(line_bits / (keys + deviation)) + standard(line_bits / (keys - deviation).max(1.0))) / 2.0
+}
 
-    /// The block, without its trailer; empty if no key was added.
-    pub(crate) fn finish(self) -> Vec<u8> {
-        if self.hashes.is_empty() {
-            return Vec::new();
-        }
-        let bits = self.hashes.len() as u64 * self.millibits_per_key;
-        let len = (bits.div_ceil(8000) as usize).next_multiple_of(LINE_LEN).max(LINE_LEN);
-        let probes = probes_for(self.millibits_per_key);
-        let mut out = vec![0u8; len + super::METADATA_LEN];
-        for hash in &self.hashes {
-            let start = line_start(*hash, len);
-            for bit in probe_bits(*hash, probes) {
-                out[start + (bit >> 3)] |= 1 << (bit & 7);
-            }
-        }
-        out[len] = 0xFF;
-        out[len + 2] = probes as u8;
-        out
+/// The block of the keys with these hashes, without its trailer; empty if there are none.
+pub(super) fn build(hashes: &[u64], shape: Shape) -> Vec<u8> {
+    if hashes.is_empty() {
+        return Vec::new();
     }
+    let mut out = vec![0u8; shape.len + super::METADATA_LEN];
+    for hash in hashes {
+        let start = line_start(*hash, shape.len);
+        for bit in probe_bits(*hash, shape.probes) {
+            out[start + (bit >> 3)] |= 1 << (bit & 7);
+        }
+    }
+    out[shape.len] = 0xFF;
+    out[shape.len + 2] = shape.probes as u8;
+    out
 }
 
 /// The number of probes that gives the fewest false positives in lines of 512 bits.

@@ -5,7 +5,8 @@
 
 use crate::format::xxph3::{hash32, hash64};
 
-pub(crate) mod bloom;
+mod bloom;
+pub(crate) mod builder;
 mod ribbon;
 
 /// Bytes of the marker at the end of every filter block.
@@ -110,8 +111,12 @@ fn understand(metadata: [u8; METADATA_LEN], len: usize) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::bloom::BloomBuilder;
+    use super::builder::{FilterBuilder, FilterConfig};
     use super::*;
+    use crate::format::prefix::PrefixExtractor;
+
+    const BLOOM: FilterConfig =
+        FilterConfig { bits_per_key: 10.0, is_ribbon: false, has_whole_keys: true, prefixes: None };
 
     fn may_contain(filter: &FilterReader, key: &[u8]) -> bool {
         filter.may_contain(key, &mut KeyHash::default())
@@ -119,10 +124,10 @@ mod tests {
 
     #[test]
     fn two_keys_give_the_block_that_rocksdb_7_8_3_writes() {
-        let mut builder = BloomBuilder::new(10.0);
-        builder.add_hash(hash64(b"apple"));
-        builder.add_hash(hash64(b"apricot"));
-        let hex: String = builder.finish().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut builder = FilterBuilder::new(BLOOM);
+        builder.add(b"apple");
+        builder.add(b"apricot");
+        let hex: String = builder.whole().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = "0000000010000000000010000000000000400100000000000c000204000000000000000000000000\
             000000000000001000000000000000000080000100000001ff00060000";
         assert_eq!(hex, expected);
@@ -130,15 +135,56 @@ mod tests {
 
     #[test]
     fn every_added_key_is_found_and_about_one_in_a_hundred_others() {
-        let mut builder = BloomBuilder::new(10.0);
         let key = |i: u32| format!("key{i:08}").into_bytes();
-        for i in 0..10_000 {
-            builder.add_hash(hash64(&key(i)));
+        let mut lens = Vec::new();
+        for is_ribbon in [false, true] {
+            let mut builder = FilterBuilder::new(FilterConfig { is_ribbon, ..BLOOM });
+            (0..10_000).for_each(|i| builder.add(&key(i)));
+            let filter = FilterReader::parse(builder.whole());
+            assert_eq!(matches!(filter.kind, Kind::Ribbon(_)), is_ribbon);
+            assert!((0..10_000).all(|i| may_contain(&filter, &key(i))));
+            let wrong = (10_000..110_000).filter(|i| may_contain(&filter, &key(*i))).count();
+            assert!((500..1500).contains(&wrong), "ribbon {is_ribbon}: {wrong} of 100000 absent keys pass");
+            lens.push(filter.memory());
         }
-        let filter = FilterReader::parse(builder.finish());
-        assert!((0..10_000).all(|i| may_contain(&filter, &key(i))));
-        let wrong = (10_000..110_000).filter(|i| may_contain(&filter, &key(*i))).count();
-        assert!((500..1500).contains(&wrong), "{wrong} of 100000 absent keys pass");
+        assert!(lens[1] * 10 < lens[0] * 8, "Ribbon saves a fifth at least: {lens:?}");
+    }
+
+    #[test]
+    fn ribbon_filters_of_any_number_of_keys_have_them_all() {
+        for count in (0..300).chain([999, 5000, 40_000]) {
+            for bits_per_key in [1.0, 10.0, 30.0, 100.0] {
+                let mut builder = FilterBuilder::new(FilterConfig { is_ribbon: true, bits_per_key, ..BLOOM });
+                (0..count).for_each(|i: u32| builder.add(&i.to_le_bytes()));
+                let filter = FilterReader::parse(builder.whole());
+                assert!(
+                    (0..count).all(|i| may_contain(&filter, &i.to_le_bytes())),
+                    "{count} keys, {bits_per_key} bits"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_filter_have_their_keys_and_the_prefixes_on_both_sides_of_a_border() {
+        for has_whole_keys in [false, true] {
+            let config = FilterConfig { has_whole_keys, prefixes: Some(PrefixExtractor::Fixed(2)), ..BLOOM };
+            let mut builder = FilterBuilder::new(config);
+            for (block, keys) in [["aa1", "aa2"], ["aa2", "aa3"], ["bb1", "c"], ["dd1", "dd2"]].iter().enumerate() {
+                keys.iter().for_each(|key| builder.add(key.as_bytes()));
+                builder.end_block();
+                assert!(builder.part_bytes(block..block + 1) > 0);
+            }
+            let part = |blocks| FilterReader::parse(builder.part(blocks));
+            let (first, second) = (part(0..1), part(1..3));
+            for (part, keys) in [(&first, ["aa", "bb"]), (&second, ["aa", "dd"])] {
+                assert!(keys.iter().all(|key| may_contain(part, key.as_bytes())), "prefixes {keys:?}");
+            }
+            if has_whole_keys {
+                let has = |part: &FilterReader, key: &str| may_contain(part, key.as_bytes());
+                assert!(has(&first, "aa2") && has(&second, "aa2") && has(&second, "c"));
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use firndb_testkit::{hex, rocksdb, unhex};
 
+use super::super::filters::{FilterForm, Filters, OtherFilter};
+use super::super::parts::Parts;
 use super::*;
 use crate::fs::PosixFs;
 
@@ -17,7 +19,8 @@ const ROCKSDICT: &str = "
 import sys, rocksdict as r
 C, K, I, D = r.DBCompressionType, r.ChecksumType, r.BlockBasedIndexType, r.DataBlockIndexType
 def make(name, codec, checksum, version, restart=16, index_restart=1, index=None, data_index=None, bloom=None,
-         many=False, ingest=False, size=300, rounds=2, keys=150):
+         many=False, ingest=False, size=300, rounds=2, keys=150, parts=None,
+         dictionary=None):
     o = r.Options(raw_mode=True); o.create_if_missing(True); o.set_compression_type(codec)
     o.set_disable_auto_compactions(True)
     b = r.BlockBasedOptions()
@@ -26,6 +29,12 @@ def make(name, codec, checksum, version, restart=16, index_restart=1, index=None
     if index: b.set_index_type(index)
     if data_index: b.set_data_block_index_type(data_index); b.set_data_block_hash_ratio(0.75)
     if bloom: b.set_bloom_filter(*bloom)
+    if dictionary:
+        o.set_compression_options(-14, 32767, 0, dictionary[0])
+        if dictionary[1]: o.set_zstd_max_train_bytes(dictionary[1])
+    if parts:
+        b.set_index_type(I.two_level_index_search()); b.set_metadata_block_size(parts)
+        b.set_partition_filters(bool(bloom))
     if index: o.set_prefix_extractor(r.SliceTransform.create_fixed_prefix(3))
     o.set_block_based_table_factory(b)
     path = sys.argv[1] + '/' + name
@@ -67,6 +76,15 @@ for version in (2, 3, 4, 5, 6):
     make('bloom%d' % version, none, K.crc32c(), version, restart=1, bloom=(7.5, False))
     make('hash%d' % version, none, K.crc32c(), version, index=I.hash_search())
     make('ingested%d' % version, none, K.crc32c(), version, ingest=True)
+for version in (2, 3, 4, 5, 6):
+    make('parts%d' % version, C.zstd(), K.xxh3(), version, parts=64, bloom=(10, False), many=version % 2 == 0)
+    make('two%d' % version, none, K.crc32c(), version, parts=200, index_restart=16, many=version % 2 == 1)
+make('wholeparts', C.lz4(), K.xxh3(), 5, size=4096, keys=20000, parts=4096, bloom=(10, False))
+for version in (2, 5, 6):
+    for name in ('snappy', 'lz4', 'lz4hc', 'zstd'):
+        make('dict%s%d' % (name, version), getattr(C, name)(), K.xxh3(), version, keys=600, dictionary=(2000, 0), bloom=(10, False))
+    make('trained%d' % version, C.zstd(), K.xxh3(), version, keys=3000, dictionary=(4000, 40000), parts=64)
+for version in (2, 6): make('bzip2%d' % version, C.bz2(), K.xxh3(), version, keys=600, size=1000, parts=version * 32)
 make('datahash', none, K.xxh3(), 5, data_index=D.binary_and_hash(), bloom=(10, False))
 make('whole', C.zstd(), K.xxh3(), 6, size=4096, keys=20000)
 ";
@@ -93,6 +111,13 @@ for name, codec in (('none7', rocksdb.CompressionType.NoCompression), ('zstd7', 
 /// What no binding offers: an option put into the OPTIONS file of a database, which 7.8 then follows. Makes
 /// `dir/NAME/` with overwritten and deleted keys and `NAME.expected`.
 fn with_option(dir: &Path, name: &str, option: &str, value: &str) {
+    with_options(dir, name, &[(option, value)]);
+}
+
+const ZLIB_WITH_A_DICTIONARY: [(&str, &str); 2] =
+    [("compression", "kZlibCompression"), ("compression_opts", "{max_dict_bytes=3000;level=6;window_bits=-14;}")];
+
+fn with_options(dir: &Path, name: &str, changes: &[(&str, &str)]) {
     let db = dir.join(name);
     let ldb = |arguments: &[&str], input: &str| ldb(&db, arguments, input);
     ldb(&["--create_if_missing", "put", "first", "1"], "");
@@ -100,12 +125,15 @@ fn with_option(dir: &Path, name: &str, option: &str, value: &str) {
     let options = db.join(options.filter(|name| name.starts_with("OPTIONS-")).max().expect("an OPTIONS file"));
     let text = String::from_utf8(PosixFs.read_whole(&options, 1 << 20).expect("there")).expect("text");
     let lines = text.lines().map(|line| match line.trim().split_once('=') {
-        Some((key, _)) if key == option => format!("  {key}={value}\n"),
+        Some((key, _)) if changes.iter().any(|(option, _)| *option == key) => {
+            let value = changes.iter().find(|(option, _)| *option == key).map_or("", |(_, value)| value);
+            format!("  {key}={value}\n")
+        }
         Some(("block_size", _)) => "  block_size=300\n".to_owned(),
         _ => format!("{line}\n"),
     });
     let changed: String = lines.collect();
-    assert_ne!(changed, text, "{option} is an option");
+    assert_ne!(changed, text, "{changes:?} are options");
     PosixFs.write_atomically(&options, &dir.join("t"), changed.as_bytes()).expect("written");
     let key = |i: u32| format!("key{i:05}");
     let rows: String =
@@ -181,18 +209,31 @@ fn sst_dump(path: &Path) -> Option<Entries> {
 fn forms(table: &TableReader) -> Vec<String> {
     let properties = table.properties();
     let mut found = vec![
-        format!("format_version {}", table.footer.format_version),
-        format!("{:?}", table.footer.checksum),
+        format!("format_version {}", table.source.footer.format_version),
+        format!("{:?}", table.source.footer.checksum),
         format!("index type {}", properties.index_type.expect("RocksDB says it")),
         format!("delta {}, user keys {}", properties.index_value_is_delta_encoded, properties.index_key_is_user_key),
-        format!("filter {}", table.filter.is_some()),
+        match &table.filters {
+            Filters::None => "filter false".to_owned(),
+            Filters::Full(_) => "filter true".to_owned(),
+            Filters::Other(OtherFilter { form: FilterForm::Full(_), .. }) => "filter of prefixes".to_owned(),
+            Filters::Other(OtherFilter { form: FilterForm::Parts(parts), .. }) => {
+                format!("filter in parts: {}", parts.top.len() > 1)
+            }
+        },
+        match &table.parts {
+            Parts::One(_) => "one part".to_owned(),
+            Parts::Many(levels) => format!("many parts: {}", levels.top.len() > 1),
+        },
         format!("external {}", properties.external_version.is_some()),
+        format!("dictionary {}", table.source.dictionary.is_some()),
     ];
-    for index in 0..table.index.len() {
-        let handle = table.index.handle(index);
-        let stored = table.footer.read_stored(&*table.file, &table.context.path, handle).expect("sound");
+    let each = table.each_block(&mut |handle| {
+        let stored = table.source.stored(handle)?;
         found.push(format!("codec {}", stored[handle.size as usize]));
-    }
+        Ok(())
+    });
+    each.expect("sound");
     found
 }
 
@@ -246,16 +287,26 @@ fn oracle_tables_of_rocksdb_in_every_form_are_read_entry_by_entry() {
     python(AMULET, temp.path());
     with_option(temp.path(), "firstkey", "index_type", "kBinarySearchWithFirstKey");
     with_option(temp.path(), "zlib", "compression", "kZlibCompression");
+    with_options(temp.path(), "zlibdict", &ZLIB_WITH_A_DICTIONARY);
     with_option(temp.path(), "ribbon", "filter_policy", "ribbonfilter:10:-1");
     let (read, dumped, seen) = compare(temp.path());
     println!("{read} tables read, {dumped} of them listed by sst_dump: {seen:?}");
     assert!(read >= 110 && dumped >= 70, "too little compared: {read} tables, {dumped} by sst_dump");
     let versions = (2..=7).map(|version| format!("format_version {version}"));
     let checksums = ["None", "Crc32c", "XxHash32", "XxHash64", "Xxh3"].map(str::to_owned);
-    let indexes = ["index type 0", "index type 1", "index type 3"].map(str::to_owned);
+    let indexes = (0..=3).map(|kind| format!("index type {kind}"));
     let keys = [(false, false), (true, true), (true, false)].map(|(d, u)| format!("delta {d}, user keys {u}"));
-    let others = ["filter true", "filter false", "external true", "external false"].map(str::to_owned);
-    let codecs = [0, 1, 2, 4, 5, 7].map(|byte| format!("codec {byte}"));
+    let others = [
+        "filter true",
+        "filter false",
+        "filter in parts: true",
+        "many parts: true",
+        "dictionary true",
+        "external true",
+        "external false",
+    ];
+    let others = others.map(str::to_owned);
+    let codecs = [0, 1, 2, 3, 4, 5, 7].map(|byte| format!("codec {byte}"));
     for form in versions.chain(checksums).chain(indexes).chain(keys).chain(others).chain(codecs) {
         assert!(seen.contains(&form), "no table with {form}");
     }
@@ -311,12 +362,33 @@ fn oracle_damage_of_rocksdbs_tables_is_reported_or_changes_nothing() {
     python(AMULET, temp.path());
     with_option(temp.path(), "zlib", "compression", "kZlibCompression");
     with_option(temp.path(), "firstkey", "index_type", "kBinarySearchWithFirstKey");
+    with_options(temp.path(), "zlibdict", &ZLIB_WITH_A_DICTIONARY);
     let fs = MemoryFs::new();
     fs.create_dir_all(Path::new("/db")).expect("memory");
     let path = Path::new(PATH);
-    for name in
-        ["none2", "zstd5", "zlib", "lz45", "index6.4", "many4", "ingested5", "datahash", "hash3", "firstkey", "zstd7"]
-    {
+    for name in [
+        "none2",
+        "zstd5",
+        "zlib",
+        "lz45",
+        "index6.4",
+        "many4",
+        "ingested5",
+        "datahash",
+        "hash3",
+        "firstkey",
+        "zstd7",
+        "dictlz45",
+        "dictzstd6",
+        "trained5",
+        "bzip26",
+        "zlibdict",
+        "parts2",
+        "parts5",
+        "parts6",
+        "two4",
+        "two5",
+    ] {
         let dir = temp.path().join(name);
         let file = tables(&dir).into_iter().next_back().expect("a table");
         let bytes = PosixFs.read_whole(&file, 1 << 20).expect("there");
@@ -341,39 +413,5 @@ fn oracle_damage_of_rocksdbs_tables_is_reported_or_changes_nothing() {
         }
         println!("{name}: {reported} of {} flips reported", bytes.len());
         assert!(reported * 10 > bytes.len() * 9, "{name}: {reported} of {} flips reported", bytes.len());
-    }
-}
-
-/// Forms that are not read, one database each.
-const REFUSED: &str = "
-import sys, rocksdict as r
-def make(name, change, work):
-    o = r.Options(raw_mode=True); o.create_if_missing(True)
-    b = r.BlockBasedOptions(); change(o, b)
-    o.set_block_based_table_factory(b)
-    d = r.Rdict(sys.argv[1] + '/' + name, o)
-    for i in range(500): d[b'key%05d' % i] = b'value value %d' % i * 9
-    work(d); d.flush(); d.close()
-idle = lambda *_: None
-make('two-level', lambda o, b: b.set_index_type(r.BlockBasedIndexType.two_level_index_search()), idle)
-make('DeleteRange', idle, lambda d: d.delete_range(b'key00010', b'key00020'))
-make('bzip2', lambda o, b: o.set_compression_type(r.DBCompressionType.bz2()), idle)
-";
-
-#[test]
-#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
-fn oracle_what_is_not_read_is_refused_by_name() {
-    let temp = tempfile::tempdir().expect("a directory");
-    python(REFUSED, temp.path());
-    let all = databases(temp.path());
-    assert_eq!(all.len(), 3);
-    for (name, path) in all {
-        let file = tables(&path).into_iter().next().expect("a table");
-        let found = open_file(&PosixFs, &file, 1, true).and_then(|table| collect(&table, <_>::default()));
-        let error = found.expect_err(&name);
-        let text = error.to_string();
-        assert_eq!(error.kind(), ErrorKind::NotSupported, "{name}: {text}");
-        assert!(text.to_lowercase().contains(&name.to_lowercase()), "{name}: {text}");
-        assert!(text.contains(".sst"), "{name}: {text} does not name the file");
     }
 }

@@ -1,11 +1,21 @@
-//! Writing MANIFEST: edits, and the switch to a new one.
+//! Writing MANIFEST: edits, what follows if their append or sync fails, and the switch to a new MANIFEST.
+//!
+//! Flow: a job's edits -> [`VersionSet::log_and_apply`] -> checked on copies -> appended and synced -> current, published.
+//! If the append or the sync fails, nobody knows what is on the disk: the MANIFEST is poisoned, the files of the edits are
+//! kept (see [`CommitError`]), and the next edit, or the retry, first writes a new MANIFEST of the state before.
+//!
+//! An old MANIFEST goes before the next edit: one that CURRENT named once and that lies there still would open as an older
+//! database, should CURRENT go back. Only a hold ([`super::hold`]) keeps it, and it goes with the hold.
+//!
+//! Invariants are those of [`super`], 1 to 3 above all. Threads: one at a time, under the manifest lock.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
-use crate::format::file_name;
+use crate::format::file_name::{self, FileKind};
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
+use crate::format::limits::EDIT_BYTES;
 use crate::fs::CreateMode;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -13,9 +23,7 @@ use crate::wal::writer::LogWriter;
 
 use super::{FamilySnapshot, ManifestLog, State, VersionEdit, VersionSet, identity};
 use crate::version::Version;
-
-/// A snapshot is cut into edits of so many files, so that no record grows without bound.
-const FILES_PER_EDIT: usize = 8192;
+use crate::version::edit::FileMeta;
 
 /// The families that an edit changes, as they will be, and what else it changes.
 struct Pending {
@@ -162,7 +170,7 @@ impl VersionSet {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(super) fn check_writable(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
@@ -185,22 +193,21 @@ impl VersionSet {
             self.switch(manifest)?;
         }
         self.remove_stale(manifest)?;
-        let Some(writer) = manifest.writer.as_mut() else {
+        // Taken out while it is written to: after an error, and after a panic, there is none to append to.
+        let Some(mut writer) = manifest.writer.take() else {
             return Err(Error::new(ErrorKind::Internal, "a switch of MANIFEST left none to write to").into());
         };
-        if let Err(error) = append(writer, &edits) {
-            manifest.writer = None;
-            let mut state = self.state.lock();
-            for edit in &edits {
-                state.limbo.extend(edit.deleted_files.iter().map(|(_, number)| *number));
-                state.limbo.extend(edit.new_files.iter().map(|(_, meta)| meta.number));
-            }
+        let doubt = Doubt { set: self, edits: &edits };
+        if let Err(error) = append(&mut writer, &records(&edits)) {
+            drop(doubt);
             let message = format!(
                 "an edit of {}: outcome unknown; a new MANIFEST without it comes first",
-                file_name::manifest(state.manifest_number)
+                file_name::manifest(self.state.lock().manifest_number)
             );
             return Err(CommitError { error: error.because(ErrorKind::Io, message), are_files_kept: true });
         }
+        std::mem::forget(doubt);
+        manifest.writer = Some(writer);
         let published = self.install(pending);
         publish(&published);
         Ok(())
@@ -216,9 +223,7 @@ impl VersionSet {
             max_family: state.max_family,
         };
         let next_file = self.next_file.load(Ordering::Relaxed);
-        let count = edits.len();
-        for (index, edit) in edits.iter_mut().enumerate() {
-            edit.atomic_group = (count > 1).then_some((count - 1 - index) as u32);
+        for edit in edits.iter_mut() {
             edit.next_file = Some(FileNumber(next_file));
             pending.last_sequence = pending.last_sequence.max(edit.last_sequence.unwrap_or_default());
             edit.last_sequence = Some(pending.last_sequence);
@@ -290,9 +295,9 @@ impl VersionSet {
     }
 
     /// The order matters: the new MANIFEST and its entry are durable before CURRENT names it, CURRENT before the old one
-    /// goes, and that is durable before the first further edit. A failure leaves no MANIFEST to append to, unless only the
-    /// removal failed, which is then tried again before each edit.
-    fn switch(&self, manifest: &mut ManifestLog) -> Result<()> {
+    /// goes, and that is durable before the first further edit; one that a hold names stays until the hold goes. A failure
+    /// leaves no MANIFEST to append to, unless only the removal failed, which is then tried again before each edit.
+    pub(super) fn switch(&self, manifest: &mut ManifestLog) -> Result<()> {
         self.check_writable()?;
         manifest.writer = None;
         let (fs, dir) = (&self.config.fs, &self.config.dir);
@@ -307,7 +312,7 @@ impl VersionSet {
         let prepared = append(&mut writer, &self.snapshot_edits()).and_then(|()| {
             fs.sync_dir(dir)?;
             let current = fs.create(&temp, CreateMode::Truncate)?;
-            current.append(format!("{}\n", file_name::manifest(number)).as_bytes())?;
+            current.append(file_name::current(number).as_bytes())?;
             current.sync_data()
         });
         if let Err(error) = prepared {
@@ -344,7 +349,8 @@ impl VersionSet {
         Ok(())
     }
 
-    /// The MANIFEST `number` is durable and current: ends limbo. Returns the MANIFESTs that are no longer needed.
+    /// The MANIFEST `number` is durable and current: ends limbo. Returns the MANIFESTs that are no longer needed. Those that a
+    /// hold names are the janitor's from now on: decided under one lock, so that each is removed once.
     fn settle(&self, number: FileNumber) -> Vec<FileNumber> {
         let mut state = self.state.lock();
         state.manifest_number = number;
@@ -352,7 +358,10 @@ impl VersionSet {
         let orphans: Vec<FileNumber> = limbo.into_iter().filter(|file| !state.names(*file)).collect();
         state.orphans.extend(orphans);
         let old = std::mem::replace(&mut state.candidates, [number].into());
-        old.into_iter().filter(|old| *old != number).collect()
+        let (held, stale): (Vec<_>, Vec<_>) =
+            old.into_iter().filter(|old| *old != number).partition(|old| state.holds.keep(FileKind::Manifest, *old));
+        state.outlived.extend(held);
+        stale
     }
 
     /// The known state as the edits of a new MANIFEST.
@@ -373,6 +382,23 @@ impl VersionSet {
     }
 }
 
+/// Edits that are being written: unless that is known to have gone well, their files are in limbo, whether the write fails
+/// or unwinds.
+struct Doubt<'a> {
+    set: &'a VersionSet,
+    edits: &'a [VersionEdit],
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        let mut state = self.set.state.lock();
+        for edit in self.edits {
+            state.limbo.extend(edit.deleted_files.iter().map(|(_, number)| *number));
+            state.limbo.extend(edit.new_files.iter().map(|(_, meta)| meta.number));
+        }
+    }
+}
+
 fn family_edits(family: &FamilySnapshot, state: &State, edits: &mut Vec<VersionEdit>) {
     let is_default = family.id == ColumnFamilyId::DEFAULT;
     edits.push(VersionEdit {
@@ -384,17 +410,61 @@ fn family_edits(family: &FamilySnapshot, state: &State, edits: &mut Vec<VersionE
         ..VersionEdit::default()
     });
     let files: Vec<_> = family.version.files().map(|(level, file)| (level as u32, file.meta.clone())).collect();
-    for files in files.chunks(FILES_PER_EDIT) {
-        edits.push(VersionEdit { family: family.id, new_files: files.to_vec(), ..VersionEdit::default() });
+    for new_files in cut(files, bytes_of_file) {
+        edits.push(VersionEdit { family: family.id, new_files, ..VersionEdit::default() });
+    }
+    let cursors: Vec<_> = family.compact_cursors.iter().map(|(level, key)| (*level, key.clone())).collect();
+    for compact_cursors in cut(cursors, |(_, key)| key.len()) {
+        edits.push(VersionEdit { family: family.id, compact_cursors, ..VersionEdit::default() });
     }
     edits.push(VersionEdit {
         family: family.id,
         log_number: Some(family.log_number),
-        compact_cursors: family.compact_cursors.iter().map(|(level, key)| (*level, key.clone())).collect(),
         min_log_to_keep: is_default.then_some(state.min_log_to_keep).filter(|number| number.0 > 0),
         last_sequence: is_default.then_some(state.last_sequence),
         ..VersionEdit::default()
     });
+}
+
+/// About what a file takes in an edit.
+fn bytes_of_file((_, meta): &(u32, FileMeta)) -> usize {
+    128 + meta.smallest.len() + meta.largest.len() + meta.checksum.len()
+}
+
+/// Cuts a list into pieces of about [`EDIT_BYTES`], so that no record grows without bound; one element is never cut.
+fn cut<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut pieces: Vec<Vec<T>> = Vec::new();
+    let mut room = 0_usize;
+    for one in all {
+        let needed = bytes(&one);
+        match pieces.last_mut() {
+            Some(piece) if needed <= room => piece.push(one),
+            _ => {
+                room = EDIT_BYTES;
+                pieces.push(vec![one]);
+            }
+        }
+        room = room.saturating_sub(needed);
+    }
+    pieces
+}
+
+/// The records of one change: edits of many files with long keys are cut, and all records together are one atomic group.
+fn records(edits: &[VersionEdit]) -> Vec<VersionEdit> {
+    let mut all = Vec::with_capacity(edits.len());
+    for edit in edits {
+        let mut first = edit.clone();
+        let mut pieces = cut(std::mem::take(&mut first.new_files), bytes_of_file).into_iter();
+        // Files are deleted before others take their places.
+        first.new_files = pieces.next().unwrap_or_default();
+        all.push(first);
+        all.extend(pieces.map(|new_files| VersionEdit { family: edit.family, new_files, ..VersionEdit::default() }));
+    }
+    let count = all.len();
+    for (index, edit) in all.iter_mut().enumerate() {
+        edit.atomic_group = (count > 1).then_some((count - 1 - index) as u32);
+    }
+    all
 }
 
 /// A flushed or ingested file gets the family's next epoch, a compacted one the oldest of the files it replaces.

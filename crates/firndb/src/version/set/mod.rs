@@ -8,17 +8,19 @@
 //! 2. Where the outcome of a write is unknown, the MANIFEST is never appended to again. The files of the failed edit, gone
 //!    ones and new ones, are in *limbo*: protected until a new MANIFEST that holds the state before the edit is durable and
 //!    CURRENT names it.
-//! 3. A MANIFEST that CURRENT may name is never removed.
+//! 3. A MANIFEST that CURRENT may name, or that a [`hold`] names, is never removed.
 //! 4. File numbers only rise. Recovery starts above every number that MANIFEST or the directory has ever shown, so that a
 //!    number whose edit was lost in a crash is not given to another file while the first may still be on the disk.
 //!
 //! Threads and locks: the *manifest lock* serialises writers and is held across syncs and `publish`; no reader and no user
-//! write takes it. The *state lock* is held for moments, and may be taken under the manifest lock, never the other way.
+//! write takes it; but whoever lists the files of a moment ([`live`]) leads the write queue meanwhile. The *state lock* is held for moments, and may be taken under the manifest lock, never the other way.
 //!
 //! Source: RocksDB `VersionSet::LogAndApply`; limbo is what its issues #4990, #6949 and #7621 taught.
 
 mod commit;
+pub(crate) mod hold;
 mod identity;
+mod live;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,8 @@ use crate::wal::writer::LogWriter;
 use super::Version;
 use super::edit::VersionEdit;
 use super::manifest::{self, DEFAULT_FAMILY, FamilyFiles, ManifestState};
+
+use hold::Holds;
 
 /// What a version set needs from its surroundings.
 #[derive(Debug, Clone)]
@@ -144,6 +148,9 @@ struct State {
     manifest_number: FileNumber,
     /// MANIFESTs that CURRENT may name.
     candidates: BTreeSet<FileNumber>,
+    holds: Holds,
+    /// MANIFESTs that were held when they were replaced: not handed out yet.
+    outlived: Vec<FileNumber>,
     /// Every version that was current once and is still held.
     versions: Vec<std::sync::Weak<Version>>,
 }
@@ -205,13 +212,13 @@ impl VersionSet {
         let mut stale = Vec::new();
         for entry in config.fs.list(&config.dir)? {
             match file_name::parse(&entry.name) {
-                Some((FileKind::Table | FileKind::Wal | FileKind::Blob, _)) => {
+                Some((FileKind::Table | FileKind::Wal | FileKind::Blob, _)) if !entry.is_dir => {
                     return Err(manifest::without_current(&*config.fs, &config.dir));
                 }
                 Some((FileKind::InfoLog, _)) => {}
                 Some((kind, number)) => {
                     largest = largest.max(number);
-                    if kind == FileKind::Manifest {
+                    if kind == FileKind::Manifest && !entry.is_dir {
                         stale.push(number);
                     }
                 }
@@ -246,7 +253,8 @@ impl VersionSet {
     }
 
     /// Reads CURRENT and the MANIFEST it names. Writes nothing: the first edit goes to a new MANIFEST. `orders` gives the
-    /// key order of a family by its name; where it gives none, the built-in order that MANIFEST names is taken.
+    /// key order of a family by its name and the comparator's in MANIFEST; where it gives none, the built-in order that
+    /// MANIFEST names is taken.
     ///
     /// # Errors
     /// `NoSuchDatabase` without CURRENT and data; `Corruption`; `InvalidArgument` if a family was made with another order than is
@@ -254,7 +262,7 @@ impl VersionSet {
     pub(crate) fn recover(
         config: VersionSetConfig,
         is_read_only: bool,
-        orders: &dyn Fn(&str) -> Option<KeyOrder>,
+        orders: &dyn Fn(&str, &str) -> Option<KeyOrder>,
     ) -> Result<(VersionSet, Recovered)> {
         let (number, found) = read_newest(&config)?;
         let path = config.dir.join(file_name::manifest(number));
@@ -397,6 +405,11 @@ impl VersionSet {
     }
 
     /// A family by its id.
+    /// Where a family's round-robin choices go on, by level.
+    pub(crate) fn cursors(&self, id: ColumnFamilyId) -> BTreeMap<u32, Vec<u8>> {
+        self.state.lock().families.get(&id).map_or_else(BTreeMap::new, |family| family.compact_cursors.clone())
+    }
+
     pub(crate) fn family(&self, id: ColumnFamilyId) -> Option<FamilySnapshot> {
         self.state.lock().families.get(&id).cloned()
     }
@@ -423,9 +436,10 @@ impl VersionSet {
         self.state.lock().manifest_number
     }
 
-    /// True if CURRENT names, or after a failed switch may name, this MANIFEST.
+    /// True if CURRENT names, or after a failed switch may name, this MANIFEST, or if a hold does.
     pub(crate) fn is_manifest_needed(&self, number: FileNumber) -> bool {
-        self.state.lock().candidates.contains(&number)
+        let state = self.state.lock();
+        state.candidates.contains(&number) || state.holds.keep(FileKind::Manifest, number)
     }
 
     /// The largest sequence number that an edit has made durable.
@@ -473,6 +487,8 @@ impl State {
             orphans: Vec::new(),
             manifest_number: FileNumber(0),
             candidates: BTreeSet::new(),
+            holds: Holds::default(),
+            outlived: Vec::new(),
             versions,
         }
     }
@@ -482,11 +498,11 @@ fn assemble_family(
     id: ColumnFamilyId,
     family: FamilyFiles,
     levels: usize,
-    orders: &dyn Fn(&str) -> Option<KeyOrder>,
+    orders: &dyn Fn(&str, &str) -> Option<KeyOrder>,
 ) -> Result<FamilySnapshot> {
     let bytewise = KeyOrder::Bytewise;
     let stored = family.comparator.as_deref().unwrap_or(bytewise.name());
-    let order = match orders(&family.name) {
+    let order = match orders(&family.name, stored) {
         Some(order) if order.name() == stored => order,
         Some(order) => {
             let message = format!(
@@ -500,8 +516,10 @@ fn assemble_family(
             match [KeyOrder::Bytewise, KeyOrder::ReverseBytewise].into_iter().find(|order| order.name() == stored) {
                 Some(order) => order,
                 None => {
-                    let message =
-                        format!("column family {:?} is ordered by {stored}: open it with that comparator", family.name);
+                    let message = format!(
+                        "column family {:?} is ordered by {stored}: open it with that comparator (`Options::comparators`)",
+                        family.name
+                    );
                     return Err(Error::new(ErrorKind::NotSupported, message));
                 }
             }

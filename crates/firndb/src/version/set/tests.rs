@@ -1,9 +1,11 @@
 //! The version set on a file system that loses power and fails on command.
 
 mod oracle;
+mod pictures;
 
 use std::path::Path;
 
+use super::hold::Piece;
 use super::*;
 use crate::clock::ManualClock;
 use crate::format::key::internal_key;
@@ -34,7 +36,7 @@ fn create(fs: &MemoryFs) -> VersionSet {
 }
 
 fn recover(fs: &MemoryFs) -> Result<VersionSet> {
-    VersionSet::recover(config(fs), false, &|_| None).map(|(set, _)| set)
+    VersionSet::recover(config(fs), false, &|_, _| None).map(|(set, _)| set)
 }
 
 fn meta(number: FileNumber, from: &str, to: &str, seq: u64) -> FileMeta {
@@ -385,7 +387,7 @@ fn a_read_only_set_writes_nothing() {
     let fs = new_fs();
     flush(&fs, &create(&fs), 1).expect("a flush");
     fs.clear_ops();
-    let (set, recovered) = VersionSet::recover(config(&fs), true, &|_| None).expect("readable");
+    let (set, recovered) = VersionSet::recover(config(&fs), true, &|_, _| None).expect("readable");
     assert_eq!(recovered.families[0].version.file_count(), 1);
     assert_eq!(Error::from(set.log_and_apply(vec![], |_| {}).expect_err("refused")).kind(), ErrorKind::ReadOnly);
     assert_eq!(set.switch_manifest().expect_err("refused").kind(), ErrorKind::ReadOnly);
@@ -398,7 +400,7 @@ fn a_read_only_set_writes_nothing() {
 fn another_order_than_the_stored_one_is_refused_by_both_names() {
     let fs = new_fs();
     drop(create(&fs));
-    let wrong = VersionSet::recover(config(&fs), false, &|_| Some(KeyOrder::ReverseBytewise)).expect_err("refused");
+    let wrong = VersionSet::recover(config(&fs), false, &|_, _| Some(KeyOrder::ReverseBytewise)).expect_err("refused");
     assert_eq!(wrong.kind(), ErrorKind::InvalidArgument);
     for order in [KeyOrder::Bytewise, KeyOrder::ReverseBytewise] {
         assert!(wrong.to_string().contains(order.name()), "{wrong}");
@@ -461,4 +463,63 @@ fn versions_of_dropped_families_are_listed_while_held_and_a_moved_file_keeps_its
     assert!(set.live_versions().iter().any(|version| Arc::ptr_eq(version, &held)));
     drop((last, held));
     assert_eq!(set.live_versions().iter().filter(|version| version.file_count() > 0).count(), 0);
+}
+
+#[test]
+fn a_held_manifest_stays_when_it_is_replaced_and_edits_go_on_and_is_handed_out_once_when_the_hold_goes() {
+    let fs = new_fs();
+    let set = create(&fs);
+    flush(&fs, &set, 1).expect("a flush");
+    let log = |number: u64| Piece { number: FileNumber(number), bytes: number };
+    let hold = set.hold(vec![log(3), log(4)], SequenceNumber(1), Some(FileNumber(2))).expect("a hold");
+    let second = set.hold(vec![log(4)], SequenceNumber(1), None).expect("a hold");
+    let (first, bytes) = (hold.manifest.number, hold.manifest.bytes);
+    assert_eq!((first, hold.logs.len(), second.id), (set.manifest_number(), 2, hold.id + 1));
+    let path = Path::new(DIR).join(file_name::manifest(first));
+    assert_eq!(fs.file_size(&path).expect("there"), bytes);
+    let then = fs.read_whole(&path, 1 << 20).expect("there");
+    flush(&fs, &set, 2).expect("a flush");
+    for _ in 0..3 {
+        set.switch_manifest().expect("switched");
+        flush(&fs, &set, 3).expect("edits go on");
+    }
+    assert_eq!(manifests(&fs), 2, "those between were named by nobody");
+    assert!(fs.read_whole(&path, 1 << 20).expect("there").starts_with(&then));
+    assert_eq!(set.let_go(), [(first, fs.file_size(&path).expect("there"))]);
+    assert_eq!(set.let_go(), []);
+    let kept = |kind, number: u64| set.is_held(kind, FileNumber(number));
+    assert!(set.is_manifest_needed(first) && kept(FileKind::Options, 2) && !kept(FileKind::Options, 1));
+    assert!(!kept(FileKind::Wal, 2) && kept(FileKind::Wal, 3) && kept(FileKind::Wal, 99), "later logs wait for it");
+    hold.release_logs();
+    assert!(!kept(FileKind::Wal, 3) && kept(FileKind::Wal, 4), "the second has its own");
+    let version = Arc::downgrade(&hold.versions[0]);
+    drop((hold, second));
+    assert!(set.is_manifest_needed(first) && version.upgrade().is_some(), "whoever drops a hold frees nothing");
+    set.let_go();
+    assert!(!set.is_manifest_needed(first) && !kept(FileKind::Wal, 4) && version.upgrade().is_none());
+    assert_eq!(manifests(&fs), 2, "the janitor unlinks it");
+}
+
+#[test]
+fn a_hold_names_no_manifest_whose_end_is_unknown_and_no_log_that_is_not_asked_for() {
+    let fs = new_fs();
+    let set = create(&fs);
+    flush(&fs, &set, 1).expect("a flush");
+    fs.inject(Fault::on(FsOp::Sync, "MANIFEST-*", FaultEffect::Eio));
+    let keep = VersionEdit { min_log_to_keep: Some(FileNumber(5)), ..VersionEdit::default() };
+    set.log_and_apply(vec![keep.clone()], |_| {}).expect_err("the sync fails");
+    let logs = || [4, 5, 6].map(|number| Piece { number: FileNumber(number), bytes: 0 }).to_vec();
+    fs.inject(Fault::on(FsOp::Rename, "*.dbtmp", FaultEffect::Eio));
+    assert_eq!(set.hold(logs(), SequenceNumber(1), None).expect_err("nor a new one").kind(), ErrorKind::Io);
+    assert!(set.holds().is_empty());
+    let failed = set.manifest_number();
+    let hold = set.hold(logs(), SequenceNumber(1), None).expect("a hold");
+    assert!(hold.manifest.number > failed && hold.manifest.number == set.manifest_number());
+    assert_eq!(hold.logs.len(), 3);
+    set.log_and_apply(vec![keep], |_| {}).expect("logged");
+    let later = set.hold(logs(), SequenceNumber(1), None).expect("a hold");
+    assert_eq!(later.logs.iter().map(|log| log.number.0).collect::<Vec<_>>(), [5, 6]);
+    assert!(later.manifest.bytes > hold.manifest.bytes);
+    set.close();
+    assert_eq!(set.hold(logs(), SequenceNumber(1), None).expect_err("closed").kind(), ErrorKind::Closed);
 }

@@ -100,14 +100,14 @@ fn manifest_path(set: &VersionSet) -> PathBuf {
 
 /// Ours reads it as `ldb` does; and after a switch, `ldb` reads ours the same.
 fn compare(dir: &Path, tables_min: usize) {
-    let (set, _) = VersionSet::recover(config(dir), false, &|_| None).expect("a MANIFEST of RocksDB");
+    let (set, _) = VersionSet::recover(config(dir), false, &|_, _| None).expect("a MANIFEST of RocksDB");
     let (expected, text) = rows_of_ldb(&manifest_path(&set));
     assert!(expected.len() > tables_min, "too little to compare: {text}");
     assert_eq!(rows_of(&set), expected, "{text}");
     let (last_sequence, db_id) = (set.last_sequence(), set.db_id().to_owned());
     set.switch_manifest().expect("a new MANIFEST");
     assert_eq!(rows_of_ldb(&manifest_path(&set)).0, expected);
-    let (again, _) = VersionSet::recover(config(dir), false, &|_| None).expect("our own MANIFEST");
+    let (again, _) = VersionSet::recover(config(dir), false, &|_, _| None).expect("our own MANIFEST");
     assert_eq!(rows_of(&again), expected);
     assert_eq!((again.last_sequence(), again.db_id()), (last_sequence, &*db_id));
 }
@@ -152,7 +152,7 @@ fn oracle_a_new_database_opens_in_rocksdb() {
             Some(program) => python(program, &dir),
             None => ldb(&dir, &["put", "k", "v"]),
         };
-        let (set, _) = VersionSet::recover(config(&dir), true, &|_| None).expect("their MANIFEST");
+        let (set, _) = VersionSet::recover(config(&dir), true, &|_, _| None).expect("their MANIFEST");
         assert_eq!(set.db_id(), ours.0);
         assert!(set.manifest_number() > ours.1);
     }

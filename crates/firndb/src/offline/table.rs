@@ -1,0 +1,111 @@
+//! One table, read by itself.
+//!
+//! Flow: [`super::inspect`] (a path, whatever it is) and [`super::verify`] (a table that MANIFEST names) ->
+//! **[`OfflineTable`]** -> `table::reader`, with no cache, counters that nobody reads, and every checksum.
+
+use std::path::{Path, PathBuf};
+
+use crate::cache::BlockCache;
+use crate::error::{CorruptionKind, Error, Result};
+use crate::format::comparator::KeyOrder;
+use crate::format::key::{ParsedKey, SequenceNumber};
+use crate::fs::Fs;
+use crate::iter::InternalIterator;
+use crate::iter::range_tombstones::RangeTombstone;
+use crate::metrics::Statistics;
+use crate::recovery::listing::table_path;
+use crate::sync::Arc;
+use crate::table::properties::TableProperties;
+use crate::table::reader::{TableOpenContext, TableReadOptions, TableReader};
+use crate::version::edit::FileMeta;
+use crate::version::no_table;
+
+/// An open table without a database.
+pub(super) struct OfflineTable {
+    path: PathBuf,
+    reader: Arc<TableReader>,
+}
+
+fn context(path: &Path, order: KeyOrder) -> TableOpenContext {
+    TableOpenContext {
+        path: path.to_owned(),
+        order,
+        cache: BlockCache::new(0),
+        statistics: Arc::new(Statistics::default()),
+        largest_seq: SequenceNumber::ZERO,
+        unique_id: None,
+        verify_checksums: true,
+        bounds: None,
+    }
+}
+
+impl OfflineTable {
+    /// The table at `path`, in whichever built-in order it is.
+    pub(super) fn at(fs: &dyn Fs, path: &Path) -> Result<OfflineTable> {
+        let file = fs.open_random(path)?;
+        let size = file.size()?;
+        let open = |order| TableReader::open(Arc::clone(&file), size, context(path, order));
+        let reader = open(KeyOrder::Bytewise).or_else(|first| open(KeyOrder::ReverseBytewise).map_err(|_| first))?;
+        Ok(OfflineTable { path: path.to_owned(), reader })
+    }
+
+    /// The table in `dir` that MANIFEST describes so.
+    pub(super) fn of(fs: &dyn Fs, dir: &Path, order: &KeyOrder, meta: &FileMeta) -> Result<OfflineTable> {
+        let path = table_path(fs, dir, meta.number)?;
+        let file = match fs.open_random(&path) {
+            Err(error) if error.is_not_found() => return Err(no_table(&path)),
+            other => other?,
+        };
+        let context = TableOpenContext {
+            largest_seq: meta.largest_seq,
+            unique_id: meta.unique_id,
+            bounds: Some((meta.smallest.clone(), meta.largest.clone())),
+            ..context(&path, order.clone())
+        };
+        Ok(OfflineTable { reader: TableReader::open(file, meta.size, context)?, path })
+    }
+
+    pub(super) fn properties(&self) -> &TableProperties {
+        self.reader.properties()
+    }
+
+    /// Calls back with every entry's key and value, in order.
+    pub(super) fn each(&self, on_entry: &mut dyn FnMut(ParsedKey<'_>, &[u8]) -> Result<()>) -> Result<()> {
+        let options = TableReadOptions { fill_cache: false, ..TableReadOptions::default() };
+        let mut entries = self.reader.iter(options);
+        entries.seek_to_first()?;
+        while entries.valid() {
+            on_entry(ParsedKey::parse(entries.key())?, entries.value())?;
+            entries.next()?;
+        }
+        Ok(())
+    }
+
+    /// Calls back with every range tombstone, by begin, the newest first.
+    pub(super) fn each_range_tombstone(&self, each: &mut dyn FnMut(&RangeTombstone) -> Result<()>) -> Result<()> {
+        let Some(tombstones) = self.reader.range_tombstones() else { return Ok(()) };
+        let mut all: Vec<RangeTombstone> = tombstones.iter().collect();
+        all.sort_by(|a, b| self.reader.order().compare(&a.begin, &b.begin).then(b.sequence.cmp(&a.sequence)));
+        all.iter().try_for_each(each)
+    }
+
+    /// Reads everything and compares it with what the table and MANIFEST say; the number of entries.
+    pub(super) fn check(&self, meta: &FileMeta, progress: &mut dyn FnMut(u64)) -> Result<u64> {
+        let order = self.reader.order();
+        let counts = self.reader.verify(progress)?;
+        if counts.entries == 0 {
+            return Ok(0);
+        }
+        let bad = |what: &str| Err(Error::corrupt_at(CorruptionKind::Order, &self.path, 0, what));
+        if counts.smallest != meta.smallest && order.compare_internal(&counts.smallest, &meta.smallest).is_lt() {
+            return bad("the first key lies before the bounds that MANIFEST states");
+        }
+        if counts.largest != meta.largest && order.compare_internal(&counts.largest, &meta.largest).is_gt() {
+            return bad("the last key lies after the bounds that MANIFEST states");
+        }
+        if counts.smallest_seq < meta.smallest_seq || counts.largest_seq > meta.largest_seq {
+            return bad("sequence numbers lie outside of what MANIFEST states");
+        }
+        Ok(counts.entries)
+    }
+}
