@@ -4,8 +4,13 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-/// Runs a program to its end with `input` on stdin; its stdout.
+/// Longer than any of the programs takes, on a busy machine too. RocksDB itself has been seen to wait for ever.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Runs a program to its end with `input` on stdin; its stdout. One that does not end is killed.
 ///
 /// # Errors
 /// Everything it said, if it did not end well, or did not read all of its input.
@@ -13,10 +18,18 @@ pub fn run(command: &mut Command, input: &str) -> Result<String, String> {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
     let mut stdin = child.stdin.take().expect("piped");
+    let (process, (ended, end)) = (child.id().to_string(), mpsc::channel::<()>());
     // Beside it, since neither side can hold all of it in a pipe.
     let (written, output) = std::thread::scope(|scope| {
         let writer = scope.spawn(move || stdin.write_all(input.as_bytes()));
+        scope.spawn(move || {
+            if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                // What it was killed by is in its status, and so in the error.
+                let _ = Command::new("kill").args(["-9", &process]).status();
+            }
+        });
         let output = child.wait_with_output();
+        drop(ended);
         (writer.join().expect("writing does not panic"), output)
     });
     let output = output.map_err(|error| format!("{command:?}: {error}"))?;

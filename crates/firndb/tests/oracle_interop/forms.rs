@@ -53,8 +53,9 @@ const FORMS: [&str; 41] = [
     "avoid_flush_during_recovery=true;",
     "track_and_verify_wals_in_manifest=true;write_dbid_to_manifest=true;max_manifest_file_size=1000;",
     "inplace_update_support=true;allow_concurrent_memtable_write=false;",
-    "WAL_ttl_seconds=3600;min_write_buffer_number_to_merge=2;max_write_buffer_number=6;\
-     file_checksum_gen_factory=FileChecksumGenCrc32cFactory;",
+    // Not min_write_buffer_number_to_merge: with two to merge, a flush by hand of 7.8 was seen to wait for ever for a third
+    // memtable, which came while a job was at the first two.
+    "WAL_ttl_seconds=3600;max_write_buffer_number=6;file_checksum_gen_factory=FileChecksumGenCrc32cFactory;",
 ];
 
 /// The same of 9.8: tables that 7.8 cannot read.
