@@ -15,6 +15,9 @@ use crate::text::Form;
 /// Opens for reading: no lock, nothing written.
 pub(crate) fn open(dir: &Path) -> Result<Db, Failure> {
     let db = Db::open_read_only(dir, Options::default())?;
+    for what in &db.recovery_report().not_read {
+        say(&format!("warning: {what}"));
+    }
     // A log that ends inside a record may just be in a writer's hand.
     for piece in db.recovery_report().dropped.iter().filter(|piece| !piece.is_cut_off) {
         let log = dir.join(format!("{}.log", piece.log));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use firndb::{ErrorKind, Options, VerifyReport, verify_directory};
 
-use crate::failure::{CORRUPT, Failure, IO, OK, Outcome, say};
+use crate::failure::{CORRUPT, Failure, INCOMPATIBLE, IO, OK, Outcome, say};
 use crate::text::Form;
 
 pub(crate) fn verify(dir: &Path, form: Form) -> Outcome {
@@ -18,13 +18,17 @@ pub(crate) fn verify(dir: &Path, form: Form) -> Outcome {
     let text = if form.json { json(&report) } else { plain(&report) };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::stdout)?;
+    for unchecked in &report.unchecked {
+        say(&format!("not checked: {unchecked}"));
+    }
     for damage in &report.damages {
         say(damage);
     }
     // A file that the system does not let us read may well be whole.
     let is_damaged = report.damages.iter().any(|damage| damage.kind() == ErrorKind::Corruption);
     Ok(if report.damages.is_empty() {
-        OK
+        // Everything else is as it should be.
+        if report.unchecked.is_empty() { OK } else { INCOMPATIBLE }
     } else if is_damaged {
         CORRUPT
     } else {
@@ -52,6 +56,7 @@ fn json(report: &VerifyReport) -> String {
         "bytes": report.bytes,
         "log_records": report.log_records,
         "damages": damages,
+        "unchecked": report.unchecked.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "notes": report.notes,
     });
     format!("{line}\n")

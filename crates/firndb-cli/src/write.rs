@@ -8,7 +8,6 @@ use firndb::{ColumnFamily, Db, Options};
 
 use crate::args::FamilyVerb;
 use crate::failure::{Failure, OK, Outcome, say};
-use crate::read;
 use crate::text::Form;
 
 /// Opens for writing. Closing leaves memtables to the write-ahead log.
@@ -99,13 +98,13 @@ pub(crate) fn column_family(verb: &FamilyVerb, form: Form) -> Outcome {
     match verb {
         FamilyVerb::List { db } => {
             let mut out = String::new();
-            for family in read::open(db)?.column_families() {
+            for (id, name) in firndb::column_families_in(db, &Options::default())? {
                 match form.json {
                     true => {
-                        let line = serde_json::json!({ "id": family.id().0, "name": family.name() });
+                        let line = serde_json::json!({ "id": id.0, "name": name });
                         out.push_str(&line.to_string());
                     }
-                    false => crate::text::escape_into(family.name().as_bytes(), &mut out),
+                    false => crate::text::escape_into(name.as_bytes(), &mut out),
                 }
                 out.push('\n');
             }

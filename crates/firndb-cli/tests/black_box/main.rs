@@ -35,6 +35,11 @@ impl Ran {
         String::from_utf8(self.out).expect("text")
     }
 
+    /// True if these words are on stdout.
+    fn says(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.out).contains(words)
+    }
+
     /// Checks that the run worked, printed exactly this, and had nothing to say on stderr.
     #[track_caller]
     fn prints(&self, out: impl AsRef<[u8]>) {

@@ -11,9 +11,10 @@ fn manifest(place: &Place) -> std::path::PathBuf {
     place.db().join(current.trim_end())
 }
 
-/// Everything that opens a database says so, with exit code 5.
+/// Everything that needs an entry, or would write, says so with exit code 5, and `verify` ends with `verified`; what needs
+/// none works.
 #[track_caller]
-fn is_incompatible(place: &Place, words: &str) {
+fn is_incompatible(place: &Place, words: &str, verified: i32) {
     let before: Vec<_> = files(&place.db(), "").iter().map(|file| std::fs::read(file).expect("readable")).collect();
     for (verb, arguments) in [
         ("get", &["k"][..]),
@@ -24,11 +25,17 @@ fn is_incompatible(place: &Place, words: &str) {
         ("load", &[]),
         ("flush", &[]),
         ("compact", &[]),
-        ("verify", &[]),
-        ("stats", &[]),
     ] {
         place.run(verb, arguments).fails(5, words);
     }
+    let stats = place.run("stats", &[]);
+    assert!(stats.code == 0 && stats.says("default"), "{stats:?}");
+    let listed = firn(&["cf", "list", place.db().to_str().expect("text")]);
+    listed.prints("default\n");
+    let verify = place.run("verify", &["--json"]);
+    assert_eq!(verify.code, verified, "{verify:?}");
+    assert!(verify.says("\"ok\":true"), "{verify:?}");
+    assert_eq!(verify.err.contains(words), verified == 5, "{verify:?}");
     let after: Vec<_> = files(&place.db(), "").iter().map(|file| std::fs::read(file).expect("readable")).collect();
     assert_eq!(before, after, "what cannot be read is not touched");
 }
@@ -47,7 +54,13 @@ fn keys_in_an_order_that_is_not_ours_are_5() {
         });
         *bytes = records.collect::<Vec<_>>().concat();
     });
-    is_incompatible(&place, "someone.elses.comparator.1");
+    for options in place.files("").iter().filter(|path| path.to_string_lossy().contains("OPTIONS-")) {
+        change(options, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            *bytes = text.replace("leveldb.BytewiseComparator", "someone.elses.comparator.1").into_bytes();
+        });
+    }
+    is_incompatible(&place, "someone.elses.comparator.1", 5);
 }
 
 #[test]
@@ -58,9 +71,34 @@ fn a_blob_reference_in_the_log_is_refused_by_name_with_5() {
     // Sequence number 2, one operation: `k` is in a blob file.
     let batch = [&2u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0x11, 1, b'k', 1, b'x']].concat();
     change(&log, |bytes| bytes.extend_from_slice(&log_record(&batch)));
-    is_incompatible(&place, "blob");
+    is_incompatible(&place, "blob", 0);
     let dumped = firn(&["dump", "wal", log.to_str().expect("text")]);
-    assert!(dumped.code == 5 && dumped.err.contains("blob") && dumped.out.starts_with(b"batch"), "{dumped:?}");
+    assert!(dumped.code == 0 && dumped.says("BlobIndex"), "{dumped:?}");
+}
+
+#[test]
+fn an_options_file_that_makes_no_sense_stops_writers_and_no_reader() {
+    let place = Place::new();
+    place.load("k\tv\n");
+    place.run("flush", &[]).is_silent();
+    place.load("in the log\tv\n");
+    for options in place.files("").iter().filter(|path| path.to_string_lossy().contains("OPTIONS-")) {
+        change(options, |bytes| bytes.truncate(bytes.len() / 2));
+        change(options, |bytes| bytes.extend_from_slice(b"\nhalf a line"));
+    }
+    for (verb, arguments, out) in
+        [("get", &["k"][..], "v\n"), ("scan", &[], "in the log\tv\nk\tv\n"), ("count", &[], "2\n")]
+    {
+        let ran = place.run(verb, arguments);
+        assert_eq!((ran.code, &ran.out[..]), (0, out.as_bytes()), "{ran:?}");
+        assert!(ran.err.contains("warning:") && ran.err.contains("OPTIONS-"), "{ran:?}");
+    }
+    assert_eq!(place.run("stats", &[]).code, 0);
+    for arguments in [&["put", "k", "w"][..], &["flush"], &["compact"]] {
+        place.run(arguments[0], &arguments[1..]).fails(3, "OPTIONS-");
+    }
+    let ran = place.run("verify", &[]);
+    assert!(ran.code == 3 && ran.err.contains("OPTIONS-"), "{ran:?}");
 }
 
 #[test]
@@ -89,7 +127,7 @@ fn a_table_of_a_kind_that_is_not_ours_is_5_for_writers_too_and_nothing_is_touche
         let magic = bytes.len() - 8;
         bytes[magic..].copy_from_slice(&0x8242_2296_63bf_9564_u64.to_le_bytes());
     });
-    is_incompatible(&place, "plain table");
+    is_incompatible(&place, "plain table", 5);
 }
 
 #[test]

@@ -28,6 +28,19 @@ impl fmt::Debug for dyn Comparator {
     }
 }
 
+/// Stands in for an order that this process does not have: files and entries can be counted by it, but not searched.
+struct Unknown(String);
+
+impl Comparator for Unknown {
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn compare(&self, a: &[u8], b: &[u8]) -> Ordering {
+        a.cmp(b)
+    }
+}
+
 /// An order over user keys: RocksDB's two built-in ones, or a user's.
 #[derive(Clone, Default)]
 pub enum KeyOrder {
@@ -54,6 +67,11 @@ impl KeyOrder {
             KeyOrder::ReverseBytewise => "rocksdb.ReverseBytewiseComparator",
             KeyOrder::Custom(comparator) => comparator.name(),
         }
+    }
+
+    /// What stands in for the order called `name`, which is not known.
+    pub(crate) fn unknown(name: &str) -> KeyOrder {
+        KeyOrder::Custom(Arc::new(Unknown(name.to_owned())))
     }
 
     /// True where key prefixes may stand in for keys.

@@ -41,6 +41,10 @@ pub(crate) fn old_table(number: FileNumber) -> String {
     format!("{number}.ldb")
 }
 
+pub(crate) fn blob(number: FileNumber) -> String {
+    format!("{number}.blob")
+}
+
 pub(crate) fn manifest(number: FileNumber) -> String {
     format!("MANIFEST-{number}")
 }

@@ -12,7 +12,7 @@ use crate::format::key::{FileNumber, ValueKind};
 use crate::fs::Fs;
 use crate::options::file::{MAX_OPTIONS_FILE_BYTES, OptionsFile};
 use crate::version::edit::VersionEdit;
-use crate::write::batch::WriteBatch;
+use crate::write::batch::{Record, TransactionMark, WriteBatch};
 
 use super::log::{LogEnd, walk};
 use super::table::OfflineTable;
@@ -87,6 +87,7 @@ pub fn manifest(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
         if edit.is_family_drop {
             fields.push(text("dropped", "true"));
         }
+        fields.extend(edit.skipped_tags.iter().map(|tag| number("unknown_tag", u64::from(*tag))));
         each(Item { title: "edit", fields })?;
         for (level, file) in &edit.deleted_files {
             each(Item {
@@ -105,7 +106,16 @@ pub fn manifest(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
                 number("largest_sequence", meta.largest_seq.0),
                 number("epoch", meta.epoch),
             ];
-            each(Item { title: "new file", fields })?;
+            let blob = (meta.oldest_blob.0 != 0).then(|| number("oldest_blob_file", meta.oldest_blob.0));
+            each(Item { title: "new file", fields: fields.into_iter().chain(blob).collect() })?;
+        }
+        for blob in &edit.blob_additions {
+            let fields = vec![number("file", blob.number.0), number("blobs", blob.count), number("bytes", blob.bytes)];
+            each(Item { title: "new blob file", fields })?;
+        }
+        for (file, garbage) in &edit.blob_garbage {
+            let fields = vec![number("file", file.0), number("blobs", garbage.count), number("bytes", garbage.bytes)];
+            each(Item { title: "blob garbage", fields })?;
         }
         Ok(())
     })?;
@@ -126,30 +136,42 @@ pub fn manifest(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
 /// `Corruption` with the offset; what came before was handed out.
 pub fn wal(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
     log(fs, path, each, &mut |offset, record, each| {
-        let batch = WriteBatch::from_bytes(record).map_err(|error| error.in_file(path, Some(offset)))?;
+        let in_log = |error: Error| error.in_file(path, Some(offset));
+        // Once to see that it is whole, and how long it is.
+        let (sequence, count) = WriteBatch::read(record, &mut |_, _| Ok(())).map_err(in_log)?;
         each(Item {
             title: "batch",
-            fields: vec![
-                number("offset", offset),
-                number("sequence", batch.sequence().0),
-                number("count", u64::from(batch.count())),
-            ],
+            fields: vec![number("offset", offset), number("sequence", sequence.0), number("count", u64::from(count))],
         })?;
-        for operation in batch.iter() {
-            let operation = operation.map_err(|error| error.in_file(path, Some(offset)))?;
-            let mut fields = vec![
-                number("family", u64::from(operation.family.0)),
-                text("kind", kind_name(operation.kind)),
-                bytes("key", operation.key),
-            ];
-            match operation.kind {
-                ValueKind::Value | ValueKind::Merge => fields.push(bytes("value", operation.value)),
-                ValueKind::RangeDeletion => fields.push(bytes("end", operation.value)),
-                _ => {}
+        WriteBatch::read(record, &mut |part, _| match part {
+            Record::Operation(operation) => {
+                let mut fields = vec![
+                    number("family", u64::from(operation.family.0)),
+                    text("kind", kind_name(operation.kind)),
+                    bytes("key", operation.key),
+                ];
+                match operation.kind {
+                    ValueKind::Deletion | ValueKind::SingleDeletion => {}
+                    ValueKind::RangeDeletion => fields.push(bytes("end", operation.value)),
+                    _ => fields.push(bytes("value", operation.value)),
+                }
+                each(Item { title: "operation", fields })
             }
-            each(Item { title: "operation", fields })?;
-        }
-        Ok(())
+            Record::Transaction(mark) => {
+                let (mark, name) = match mark {
+                    TransactionMark::Begin => ("begin", None),
+                    TransactionMark::BeginInTables => ("begin of another policy", None),
+                    TransactionMark::Prepared(name) => ("prepared", Some(name)),
+                    TransactionMark::Committed(name) => ("committed", Some(name)),
+                    TransactionMark::RolledBack(name) => ("rolled back", Some(name)),
+                };
+                let name = name.map(|name| bytes("name", name));
+                each(Item { title: "transaction", fields: [text("mark", mark)].into_iter().chain(name).collect() })
+            }
+            Record::Nothing => Ok(()),
+        })
+        .map(drop)
+        .map_err(in_log)
     })
 }
 
@@ -210,14 +232,15 @@ pub fn sst(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
 /// The sections of an OPTIONS file.
 ///
 /// # Errors
-/// `Corruption` naming the line.
+/// `Corruption` naming the line; what came before was handed out.
 pub fn options(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
     let raw = fs.read_whole(path, MAX_OPTIONS_FILE_BYTES)?;
-    let file = OptionsFile::parse(&String::from_utf8_lossy(&raw)).map_err(|error| error.in_file(path, None))?;
-    for section in &file.sections {
+    let mut sections = Vec::new();
+    let parsed = OptionsFile::parse_into(&String::from_utf8_lossy(&raw), &mut sections);
+    for section in &sections {
         let mut fields = vec![text("section", &section.title)];
         fields.extend(section.entries.iter().map(|(name, value)| text(name, value)));
         each(Item { title: "section", fields })?;
     }
-    Ok(())
+    parsed.map_err(|error| error.in_file(path, None))
 }

@@ -16,7 +16,7 @@ use crate::metrics::Statistics;
 use crate::recovery::listing::table_path;
 use crate::sync::Arc;
 use crate::table::properties::TableProperties;
-use crate::table::reader::{TableOpenContext, TableReadOptions, TableReader};
+use crate::table::reader::{TableOpenContext, TableReadOptions, TableReader, properties_of};
 use crate::version::edit::FileMeta;
 use crate::version::no_table;
 
@@ -40,17 +40,26 @@ fn context(path: &Path, order: KeyOrder) -> TableOpenContext {
 }
 
 impl OfflineTable {
-    /// The table at `path`, in whichever built-in order it is.
+    /// The table at `path`, in whichever order it is: entries come as they lie there.
     pub(super) fn at(fs: &dyn Fs, path: &Path) -> Result<OfflineTable> {
         let file = fs.open_random(path)?;
         let size = file.size()?;
-        let open = |order| TableReader::open(Arc::clone(&file), size, context(path, order));
-        let reader = open(KeyOrder::Bytewise).or_else(|first| open(KeyOrder::ReverseBytewise).map_err(|_| first))?;
+        // Whatever is wrong with it is said when it is opened.
+        let properties = properties_of(&*file, path, size).ok().flatten();
+        let name = properties.map_or_else(String::new, |properties| properties.comparator);
+        let built_in = [KeyOrder::Bytewise, KeyOrder::ReverseBytewise].into_iter().find(|order| order.name() == name);
+        let order = match built_in {
+            Some(order) => order,
+            None if name.is_empty() => KeyOrder::Bytewise,
+            None => KeyOrder::unknown(&name),
+        };
+        let reader = TableReader::open(file, size, context(path, order))?;
         Ok(OfflineTable { path: path.to_owned(), reader })
     }
 
     /// The table in `dir` that MANIFEST describes so.
     pub(super) fn of(fs: &dyn Fs, dir: &Path, order: &KeyOrder, meta: &FileMeta) -> Result<OfflineTable> {
+        meta.check_readable(dir)?;
         let path = table_path(fs, dir, meta.number)?;
         let file = match fs.open_random(&path) {
             Err(error) if error.is_not_found() => return Err(no_table(&path)),
@@ -90,17 +99,23 @@ impl OfflineTable {
     }
 
     /// Reads everything and compares it with what the table and MANIFEST say; the number of entries.
-    pub(super) fn check(&self, meta: &FileMeta, progress: &mut dyn FnMut(u64)) -> Result<u64> {
+    pub(super) fn check(&self, meta: &FileMeta, is_order_known: bool, progress: &mut dyn FnMut(u64)) -> Result<u64> {
         let order = self.reader.order();
-        let counts = self.reader.verify(progress)?;
+        let counts = self.reader.verify(is_order_known, progress)?;
         if counts.entries == 0 {
             return Ok(0);
         }
         let bad = |what: &str| Err(Error::corrupt_at(CorruptionKind::Order, &self.path, 0, what));
-        if counts.smallest != meta.smallest && order.compare_internal(&counts.smallest, &meta.smallest).is_lt() {
+        if is_order_known
+            && counts.smallest != meta.smallest
+            && order.compare_internal(&counts.smallest, &meta.smallest).is_lt()
+        {
             return bad("the first key lies before the bounds that MANIFEST states");
         }
-        if counts.largest != meta.largest && order.compare_internal(&counts.largest, &meta.largest).is_gt() {
+        if is_order_known
+            && counts.largest != meta.largest
+            && order.compare_internal(&counts.largest, &meta.largest).is_gt()
+        {
             return bad("the last key lies after the bounds that MANIFEST states");
         }
         if counts.smallest_seq < meta.smallest_seq || counts.largest_seq > meta.largest_seq {

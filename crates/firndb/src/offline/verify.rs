@@ -22,6 +22,7 @@ use crate::options::Options;
 use crate::recovery::listing::{Listing, last_in_tables, needed_logs, table_path};
 use crate::recovery::lost::{self, Evidence};
 use crate::recovery::replay;
+use crate::recovery::transactions::Purpose;
 use crate::sync::Arc;
 use crate::version::manifest::without_current;
 use crate::version::set::{Recovered, VersionSet, VersionSetConfig};
@@ -60,6 +61,8 @@ pub struct VerifyReport {
     pub log_records: u64,
     /// Everything that is wrong, with its file and place.
     pub damages: Vec<Error>,
+    /// What could not be checked, since this version cannot read it, each with its file. Nothing is known to be wrong with it.
+    pub unchecked: Vec<Error>,
     /// What is not as it was left, but not wrong: files that nobody needs, a log that ends in a cut-off record.
     pub notes: Vec<String>,
 }
@@ -70,7 +73,8 @@ pub struct VerifyReport {
 /// Damage does not end it: everything that is found is in the report.
 ///
 /// # Errors
-/// `NoSuchDatabase`; `Io`; `NotSupported`. A MANIFEST that cannot be read is damage, and in the report.
+/// `NoSuchDatabase`; `Io`; `NotSupported` for a MANIFEST of a newer RocksDB. A MANIFEST that cannot be read is damage, and in
+/// the report; a feature of a table or log that this version does not know is there as well, and everything else is checked.
 ///
 /// ```
 /// # let dir = std::env::temp_dir().join(format!("firndb-doc-verify-{}", std::process::id()));
@@ -108,6 +112,8 @@ pub fn verify_directory(
     let mut live = Vec::new();
     let mut orphans = Vec::new();
     for family in &recovered.families {
+        let is_order_known = family.version.obstacle().is_none();
+        report.unchecked.extend(family.version.obstacle().cloned());
         for (_, file) in family.version.files() {
             live.push(file.number());
             let before = report.bytes;
@@ -116,24 +122,31 @@ pub fn verify_directory(
                 progress(VerifyProgress { bytes_done: report.bytes, bytes_total: total });
             };
             let checked = OfflineTable::of(&**fs, dir, &family.order, &file.meta)
-                .and_then(|table| table.check(&file.meta, &mut on_bytes));
+                .and_then(|table| table.check(&file.meta, is_order_known, &mut on_bytes));
             report.bytes = before + file.meta.size;
             match checked {
                 Ok(entries) => {
                     report.tables += 1;
                     report.entries += entries;
                 }
-                Err(error) if error.kind() == ErrorKind::NotSupported => return Err(error),
+                Err(error) if error.kind() == ErrorKind::NotSupported => report.unchecked.push(error),
                 Err(error) => report.damages.push(error),
             }
         }
-        verify_levels(dir, &family.version, &mut report);
+        if is_order_known {
+            verify_levels(dir, &family.version, &mut report);
+        }
     }
+    verify_blob_files(&recovered, &files, dir, &mut report);
     verify_options(dir, options, &recovered, &mut report)?;
     let needed = recovered.first_needed_log();
     let mut first_records = BTreeMap::new();
+    let is_live_blob = |number| recovered.families.iter().any(|family| family.version.blobs.contains(number));
     for (kind, number) in &files {
         match kind {
+            FileKind::Blob if !is_live_blob(*number) => {
+                report.notes.push(format!("{} is in no version", file_name::blob(*number)));
+            }
             FileKind::Table if !live.contains(number) => {
                 orphans.push(*number);
                 report.notes.push(format!("{} is in no version", file_name::table(*number)));
@@ -213,6 +226,7 @@ fn forget_what_moved(dir: &Path, options: &Options, report: &mut VerifyReport) {
         let name = path.and_then(Path::file_name).and_then(|name| name.to_str());
         match name.and_then(file_name::parse) {
             Some((FileKind::Table, number)) => now.families.iter().any(|family| family.version.contains(number)),
+            Some((FileKind::Blob, number)) => now.families.iter().any(|family| family.version.blobs.contains(number)),
             Some((FileKind::Wal, number)) => number >= now.first_needed_log(),
             _ => true,
         }
@@ -257,7 +271,7 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
         return Ok(found);
     }
     let logs = needed_logs(&recovered, &Listing::of(fs, dir)?.logs());
-    let mode = WalRecoveryMode::PointInTime;
+    let mode = (WalRecoveryMode::PointInTime, Purpose::Reading);
     let replayed = match replay(fs, dir, &logs, mode, last_in_tables(&recovered), &mut BTreeMap::new(), None) {
         // A writer removed a log: what was in it is in a table, and MANIFEST says so by now.
         Err(error) if error.is_not_found() => return Ok(found),
@@ -265,6 +279,10 @@ fn lost_tables(dir: &Path, options: &Options, orphans: &[FileNumber]) -> Result<
         Err(error) if error.corruption().is_some() => return Ok(found),
         other => other?,
     };
+    if replayed.obstacle.is_some() {
+        // What is in the logs is not known, and so is not what is in no log.
+        return Ok(found);
+    }
     let evidence = Evidence::new(&recovered, &logs, &replayed);
     for number in suspects {
         let path = table_path(fs, dir, number)?;
@@ -295,11 +313,26 @@ fn verify_options(dir: &Path, options: &Options, recovered: &Recovered, report: 
     });
     match checked {
         Err(error) if error.kind() == ErrorKind::Corruption => report.damages.push(error),
+        Err(error) if matches!(error.kind(), ErrorKind::NotSupported | ErrorKind::Limit) => {
+            report.unchecked.push(error)
+        }
         // A writer beside us replaced it.
         Err(error) if error.is_not_found() => {}
         other => other?,
     }
     Ok(())
+}
+
+/// Every blob file that MANIFEST has is there.
+fn verify_blob_files(recovered: &Recovered, files: &[(FileKind, FileNumber)], dir: &Path, report: &mut VerifyReport) {
+    for blob in recovered.families.iter().flat_map(|family| family.version.blobs.iter()) {
+        let number = blob.file.meta.number;
+        if !files.contains(&(FileKind::Blob, number)) {
+            let detail = "MANIFEST names this blob file, but it does not exist";
+            let path = dir.join(file_name::blob(number));
+            report.damages.push(Error::corrupt(CorruptionKind::Missing, detail).in_file(&path, None));
+        }
+    }
 }
 
 /// Levels below the first are sorted, and their files do not overlap.
@@ -321,7 +354,8 @@ fn verify_levels(dir: &Path, version: &crate::version::Version, report: &mut Ver
 fn verify_history(dir: &Path, options: &Options, recovered: &Recovered, report: &mut VerifyReport) -> Result<()> {
     let fs = &*options.fs;
     let logs = needed_logs(recovered, &Listing::of(fs, dir)?.logs());
-    let (mode, last) = (WalRecoveryMode::PointInTime, last_in_tables(recovered));
+    let mode = (WalRecoveryMode::PointInTime, Purpose::Reading);
+    let last = last_in_tables(recovered);
     let checked = replay(fs, dir, &logs, mode, last, &mut BTreeMap::new(), None)
         .and_then(|replayed| replayed.check_is_one_moment(dir, recovered));
     let file = |error: &Error| error.corruption().and_then(|found| found.file.clone());
@@ -350,14 +384,9 @@ fn verify_log(
     let (mut records, mut damages, mut first) = (0, Vec::new(), None);
     let end = walk(&*options.fs, &path, number, &mut |offset, record| {
         records += 1;
-        let checked = WriteBatch::from_bytes(record).and_then(|batch| {
-            first.get_or_insert(batch.sequence());
-            batch.iter().try_for_each(|operation| operation.map(drop))
-        });
-        match checked {
-            Err(error) if error.kind() == ErrorKind::NotSupported => return Err(error),
+        match WriteBatch::read(record, &mut |_, _| Ok(())) {
             Err(error) => damages.push(error.in_file(&path, Some(offset))),
-            Ok(()) => {}
+            Ok((sequence, _)) => drop(first.get_or_insert(sequence)),
         }
         Ok(())
     });
@@ -365,6 +394,7 @@ fn verify_log(
     report.damages.append(&mut damages);
     match end {
         Err(error) if error.is_not_found() => report.damages.push(error),
+        Err(error) if error.kind() == ErrorKind::NotSupported => report.unchecked.push(error),
         Err(error) => return Err(error),
         Ok(LogEnd::Whole) => {}
         Ok(LogEnd::CutOff { offset }) => {

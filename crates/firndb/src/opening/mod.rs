@@ -34,6 +34,7 @@ use crate::metrics::outbox::Outbox;
 use crate::metrics::{LogLevel, Statistics};
 use crate::options::{BLOCK_CACHE_BYTES, FamilyOptions, Options};
 use crate::recovery::listing::{Listing, last_in_tables, needed_logs};
+use crate::recovery::transactions::Purpose;
 use crate::recovery::{OnFull, RecoveryReport, ReplayTarget, Replayed, lost, replay};
 use crate::superversion::purge::{Janitor, JanitorConfig, JanitorSeed, OnPanic, OnTick};
 use crate::superversion::{FamilyConfig, FamilyState};
@@ -76,6 +77,8 @@ pub(crate) struct Opening {
     replayed: Replayed,
     seed: JanitorSeed,
     next_memtable_id: AtomicU64,
+    /// For reading: what could not be read, and was not needed.
+    not_read: Vec<String>,
 }
 
 /// Descriptors of a database that are not those of tables: log, lock, MANIFEST, the reserve, what a job writes.
@@ -123,6 +126,30 @@ fn open_files_max(options: &Options) -> usize {
     wanted.min(possible)
 }
 
+/// True if what OPTIONS says is the reason, and not what the program does.
+fn is_of_the_file(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corruption | ErrorKind::NotSupported | ErrorKind::Limit)
+}
+
+/// `NotSupported` if MANIFEST has something that this version does not carry on: the next one would be without it.
+fn refuse_what_would_be_lost(dir: &Path, recovered: &Recovered) -> Result<()> {
+    let manifest = dir.join(file_name::manifest(recovered.manifest_number));
+    for family in &recovered.families {
+        family.version.files().try_for_each(|(_, file)| file.meta.check_readable(&manifest))?;
+        if let Some(blob) = family.version.blobs.iter().next() {
+            let message = format!(
+                "{}: column family {:?} has blob files ({} is the first), which this version reads, but does not carry on: open \
+                 it for reading, or compact it with RocksDB and enable_blob_files=false first",
+                manifest.display(),
+                family.name,
+                file_name::blob(blob.file.meta.number)
+            );
+            return Err(Error::new(ErrorKind::NotSupported, message));
+        }
+    }
+    Ok(())
+}
+
 impl Opening {
     /// Takes the directory's lock, makes the database if there is none and that is asked for, and brings everything that
     /// the logs hold into tables. Returns the number of the first log to come, too.
@@ -160,7 +187,8 @@ impl Opening {
             set.mark_file_number_used(*number);
         });
         lost::numbers_in_lost(&*fs, dir)?.into_iter().for_each(|number| set.mark_file_number_used(number));
-        let mut opening = Opening::of(dir, options, lock, text, set, recovered, listing)?;
+        refuse_what_would_be_lost(dir, &recovered)?;
+        let mut opening = Opening::of(dir, options, lock, text, (set, recovered), listing, Purpose::Writing)?;
         fs.relieved_by(opening.tables.idle());
         opening.refuse_unusable_tables()?;
         let first_log = opening.make_durable()?;
@@ -173,10 +201,11 @@ impl Opening {
         options: Options,
         lock: LockHolder,
         text: OptionsText,
-        set: VersionSet,
-        recovered: Recovered,
+        (set, recovered): (VersionSet, Recovered),
         listing: Listing,
+        purpose: Purpose,
     ) -> Result<Opening> {
+        let mut not_read = Vec::new();
         options.check_orders(&recovered.families)?;
         options.check_families(|name| recovered.families.iter().any(|family| family.name == name))?;
         let statistics = options.statistics.clone().unwrap_or_default();
@@ -192,7 +221,13 @@ impl Opening {
         let seed = JanitorSeed::new();
         let mut families = BTreeMap::new();
         for (family, memtable_id) in recovered.families.iter().zip(1..) {
-            let (own, changed) = text.of_family(&options, family)?;
+            let (own, changed) = match text.of_family(&options, family) {
+                Err(error) if purpose == Purpose::Reading && is_of_the_file(&error) => {
+                    not_read.push(format!("{error}; column family {:?} has the defaults", family.name));
+                    OptionsText::none(dir).of_family(&options, family)?
+                }
+                other => other?,
+            };
             if let Some(logger) = &options.logger {
                 let say =
                     |what: &String| logger.log(LogLevel::Warn, &format!("column family {:?}: {what}", family.name));
@@ -229,6 +264,7 @@ impl Opening {
             recovered,
             replayed: Replayed::default(),
             seed,
+            not_read,
         })
     }
 
@@ -245,7 +281,7 @@ impl Opening {
 
     /// Replays the logs into memtables. If there is an `on_full`, they get no larger than they may have been when the logs
     /// were written.
-    fn replay_logs(&self, on_full: Option<OnFull<'_>>) -> Result<Replayed> {
+    fn replay_logs(&self, wal_dir: &Path, purpose: Purpose, on_full: Option<OnFull<'_>>) -> Result<Replayed> {
         let (options, recovered) = (&self.options, &self.recovered);
         let target = |family: &FamilySnapshot| {
             let own = self.families.get(&family.id)?;
@@ -260,8 +296,8 @@ impl Opening {
         let mut targets = recovered.families.iter().filter_map(target).collect();
         let logs = needed_logs(recovered, &self.listing.logs());
         let (mode, last) = (options.wal_recovery_mode, last_in_tables(recovered));
-        let replayed = replay(&*options.fs, &self.dir, &logs, mode, last, &mut targets, on_full)?;
-        replayed.check_is_one_moment(&self.dir, recovered)?;
+        let replayed = replay(&*options.fs, wal_dir, &logs, (mode, purpose), last, &mut targets, on_full)?;
+        replayed.check_is_one_moment(wal_dir, recovered)?;
         for (id, target) in targets {
             if let Some(family) = self.families.get(&id) {
                 family.state.replace_empty_memtable(target.memtable);
@@ -295,7 +331,9 @@ impl Opening {
 
     /// What was replayed, for the user.
     pub(crate) fn take_report(&mut self) -> RecoveryReport {
-        std::mem::take(&mut self.replayed.report)
+        let mut report = std::mem::take(&mut self.replayed.report);
+        report.not_read = std::mem::take(&mut self.not_read);
+        report
     }
 
     /// Everything that a former life of the database left behind, by known names only. `old_options` was replaced just now.

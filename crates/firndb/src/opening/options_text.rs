@@ -1,4 +1,10 @@
 //! The directory's OPTIONS file: the newest is read, carried on, and written again when families come and go.
+//!
+//! Flow: [`OptionsText::read`], or [`OptionsText::read_for_reading`] where a file that makes no sense is none -> the options of
+//! the database and of each family -> `db`, which keeps the text and has it updated.
+//!
+//! Invariants: a file is never changed, but another one takes its place; what is in it and is not understood stays in it.
+//! Threads: whoever opens; later those that change options or families, one at a time, under a lock of `db`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +12,19 @@ use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::file_name::{self, FileKind};
 use crate::format::key::FileNumber;
 use crate::fs::Fs;
-use crate::options::file::{MAX_OPTIONS_FILE_BYTES, OptionsFile, refuse_foreign_paths};
+use crate::options::file::{
+    MAX_OPTIONS_FILE_BYTES, OptionsFile, foreign_wal_dir, refuse_foreign_paths, refuse_foreign_tables,
+};
 use crate::options::{CompactionStyle, FamilyOptions, Options};
 use crate::version::set::{FamilySnapshot, VersionSet};
+
+/// What OPTIONS says to whoever opens for reading.
+pub(crate) struct ReadOptionsText {
+    pub(crate) text: OptionsText,
+    pub(crate) not_read: Option<String>,
+    pub(crate) obstacle: Option<Error>,
+    pub(crate) wal_dir: PathBuf,
+}
 
 /// The text in use, and where it is.
 #[derive(Debug)]
@@ -36,6 +52,40 @@ impl OptionsText {
     /// # Errors
     /// `Corruption` with the file and line; `NotSupported` if it places data outside of the directory.
     pub(crate) fn read(fs: &dyn Fs, dir: &Path) -> Result<OptionsText> {
+        let text = OptionsText::parse(fs, dir)?;
+        refuse_foreign_paths(&text.file, fs, dir)?;
+        Ok(text)
+    }
+
+    /// The same for reading: a file that cannot be understood says nothing. Beside it, what was not read; an error that whoever
+    /// looks for an entry gets, because the files lie elsewhere; and where the logs are.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn read_for_reading(fs: &dyn Fs, dir: &Path) -> Result<ReadOptionsText> {
+        let mut found =
+            ReadOptionsText { text: OptionsText::none(dir), not_read: None, obstacle: None, wal_dir: dir.to_owned() };
+        match OptionsText::parse(fs, dir) {
+            Ok(text) => found.text = text,
+            Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Limit) => {
+                found.not_read = Some(format!("{error}; the defaults are taken"));
+                return Ok(found);
+            }
+            Err(error) => return Err(error),
+        }
+        let text = &found.text.file;
+        found.obstacle = match foreign_wal_dir(text, fs, dir) {
+            Some(elsewhere) if fs.exists(&elsewhere)? => {
+                found.wal_dir = elsewhere;
+                refuse_foreign_tables(text, dir).err()
+            }
+            // They are gone, and nobody knows whether there was something in them.
+            _ => refuse_foreign_paths(text, fs, dir).err(),
+        };
+        Ok(found)
+    }
+
+    fn parse(fs: &dyn Fs, dir: &Path) -> Result<OptionsText> {
         let files = fs.list(dir)?.into_iter().filter(|entry| !entry.is_dir);
         let numbers = files.filter_map(|entry| match file_name::parse(&entry.name) {
             Some((FileKind::Options, number)) => Some(number),
@@ -48,7 +98,6 @@ impl OptionsText {
         let bytes = fs.read_whole(&path, MAX_OPTIONS_FILE_BYTES)?;
         let text = String::from_utf8_lossy(&bytes);
         let file = OptionsFile::parse(&text).map_err(|error| error.in_file(&path, None))?;
-        refuse_foreign_paths(&file, fs, dir)?;
         Ok(OptionsText { file, number: Some(number), path })
     }
 

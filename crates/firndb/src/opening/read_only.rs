@@ -1,4 +1,8 @@
 //! Opening for reading: no lock, nothing written, and a writer may be at work beside us.
+//!
+//! What cannot be read refuses nothing but itself. An OPTIONS file that makes no sense says nothing; a family in an unknown
+//! order, or whose logs cannot be read, is there with all of its files, and has an obstacle that whoever looks for an entry
+//! gets as an error. What was left out is in the recovery report.
 
 use std::path::Path;
 
@@ -8,12 +12,13 @@ use crate::fs::Fs;
 use crate::fs::guarded::GuardedFs;
 use crate::options::Options;
 use crate::recovery::listing::Listing;
+use crate::recovery::transactions::Purpose;
 use crate::sync::{Arc, Mutex};
 use crate::version::manifest::without_current;
-use crate::version::set::{Recovered, VersionSet};
+use crate::version::set::{FamilySnapshot, Recovered, VersionSet};
 
-use super::options_text::OptionsText;
-use super::{Opening, settle, tables_open_max, version_config};
+use super::options_text::{OptionsText, ReadOptionsText};
+use super::{Opening, is_of_the_file, settle, tables_open_max, version_config};
 
 /// How often a read-only open starts over because the writer moved on.
 const READ_ONLY_TRIES: usize = 20;
@@ -47,16 +52,44 @@ impl Opening {
         if !fs.exists(&dir.join(file_name::CURRENT))? {
             return Err(without_current(fs, dir));
         }
-        let text = OptionsText::read(fs, dir)?;
-        let options = text.of_database(options)?;
-        let (set, recovered, listing) = read_beside_a_writer(dir, &options)?;
-        let mut opening = Opening::of(dir, options, Arc::new(Mutex::new(None)), text, set, recovered, listing)?;
+        let ReadOptionsText { text, not_read, obstacle, wal_dir } = OptionsText::read_for_reading(fs, dir)?;
+        let mut not_read: Vec<String> = not_read.into_iter().collect();
+        let options = match text.of_database(options) {
+            Err(error) if is_of_the_file(&error) => {
+                not_read.push(format!("{error}; the defaults are taken"));
+                OptionsText::none(dir).of_database(options)?
+            }
+            other => other?,
+        };
+        let (found, listing) = read_beside_a_writer(dir, &wal_dir, &options)?;
+        let lock = Arc::new(Mutex::new(None));
+        let mut opening = Opening::of(dir, options, lock, text, found, listing, Purpose::Reading)?;
+        opening.not_read.splice(0..0, not_read);
         fs.relieved_by(opening.tables.idle());
-        opening.replayed = opening.replay_logs(None)?;
+        if let Some(obstacle) = obstacle {
+            opening.obstruct(|_| true, &obstacle);
+            return Ok(opening);
+        }
+        opening.replayed = opening.replay_logs(&wal_dir, Purpose::Reading, None)?;
+        if let Some((log, obstacle)) = opening.replayed.obstacle.take() {
+            opening.obstruct(|family| family.log_number <= log, &obstacle);
+        }
         for family in opening.families.values() {
             opening.tables.open_all(&family.state.load_full().version, tables_open_max(fs))?;
         }
         Ok(opening)
+    }
+
+    /// Keeps readers away from families of which something cannot be read.
+    fn obstruct(&mut self, has: impl Fn(&FamilySnapshot) -> bool, obstacle: &Error) {
+        self.not_read.push(obstacle.to_string());
+        for snapshot in self.recovered.families.iter().filter(|family| has(family)) {
+            if let Some(family) = self.families.get(&snapshot.id)
+                && family.state.load().version.obstacle().is_none()
+            {
+                family.state.install_version(Arc::new(snapshot.version.obstructed(obstacle.clone())));
+            }
+        }
     }
 }
 
@@ -80,14 +113,15 @@ fn is_moved(error: &Error) -> bool {
 /// A MANIFEST and the logs that go with it: those that were there before it was read, and still are. A log that was begun
 /// in between may hold the other half of a batch whose first half MANIFEST knows from a flush, and one that went may have
 /// gone into a table that MANIFEST does not know of yet.
-fn read_beside_a_writer(dir: &Path, options: &Options) -> Result<(VersionSet, Recovered, Listing)> {
+fn read_beside_a_writer(dir: &Path, wal_dir: &Path, options: &Options) -> Result<((VersionSet, Recovered), Listing)> {
     let orders = |family: &str, stored: &str| options.order_of(family, stored);
-    let mut logs = Listing::of(&*options.fs, dir)?.logs();
+    let list = || Listing::with_logs_in(&*options.fs, dir, wal_dir);
+    let mut logs = list()?.logs();
     for _ in 0..READ_ONLY_TRIES {
-        let (set, recovered) = VersionSet::recover(version_config(dir, options), true, &orders)?;
-        let now = Listing::of(&*options.fs, dir)?;
+        let found = VersionSet::recover(version_config(dir, options), true, &orders)?;
+        let now = list()?;
         if now.logs() == logs {
-            return Ok((set, recovered, now));
+            return Ok((found, now));
         }
         logs = now.logs();
     }

@@ -8,6 +8,7 @@ use crate::metrics::LogLevel;
 use crate::recovery::SetAsideTable;
 use crate::recovery::listing::{needed_logs, table_path};
 use crate::recovery::lost::{self, Evidence, Lost};
+use crate::recovery::transactions::Purpose;
 use crate::superversion::FrozenSnapshots;
 use crate::sync::Arc;
 use crate::version::edit::VersionEdit;
@@ -52,7 +53,7 @@ impl Opening {
             outputs.push(own.flush(family, job)?);
             Ok(own.new_memtable(family, full.log_number()))
         };
-        self.replayed = own.replay_logs(Some(&mut on_full))?;
+        self.replayed = own.replay_logs(&own.dir, Purpose::Writing, Some(&mut on_full))?;
         Ok(())
     }
 

@@ -57,7 +57,17 @@ pub(crate) struct OptionsFile {
 impl OptionsFile {
     /// Reads the text; an error names the line.
     pub(crate) fn parse(text: &str) -> Result<OptionsFile> {
-        let mut sections: Vec<Section> = Vec::new();
+        let mut sections = Vec::new();
+        OptionsFile::parse_into(text, &mut sections)?;
+        let file = OptionsFile { sections };
+        if file.section("Version").is_none() {
+            return Err(Error::corrupt(CorruptionKind::Malformed, "there is no [Version] section"));
+        }
+        Ok(file)
+    }
+
+    /// Reads sections; after an error, those before it are there.
+    pub(crate) fn parse_into(text: &str, sections: &mut Vec<Section>) -> Result<()> {
         for (index, raw) in text.lines().enumerate() {
             let line = strip_comment(raw).trim();
             if line.is_empty() {
@@ -73,11 +83,7 @@ impl OptionsFile {
                 section.entries.push((key.trim().to_owned(), value.trim().to_owned()));
             }
         }
-        let file = OptionsFile { sections };
-        if file.section("Version").is_none() {
-            return Err(Error::corrupt(CorruptionKind::Malformed, "there is no [Version] section"));
-        }
-        Ok(file)
+        Ok(())
     }
 
     /// The smallest file that RocksDB's tools accept.
@@ -264,29 +270,35 @@ impl OptionsFile {
 /// RocksDB before 7 wrote the database's own path into `wal_dir`, and that path is stale once the directory was moved;
 /// so a foreign `wal_dir` is believed only if no WAL lies in `dir`, or if there are WALs over there.
 pub(crate) fn refuse_foreign_paths(file: &OptionsFile, fs: &dyn Fs, dir: &std::path::Path) -> Result<()> {
-    let Some(options) = file.section("DBOptions") else { return Ok(()) };
-    let refuse = |key: &str, value: &str| {
-        Err(Error::new(
-            crate::error::ErrorKind::NotSupported,
-            format!(
-                "{key}={value}: the database keeps files outside of {}, which this version cannot follow",
-                dir.display()
-            ),
-        ))
-    };
-    if let Some(value) = options.get("wal_dir").filter(|value| !value.is_empty()) {
-        let foreign = std::path::Path::new(value);
-        if !same_directory(foreign, dir) && (has_wals(fs, foreign) || !has_wals(fs, dir)) {
-            return refuse("wal_dir", value);
-        }
+    if let Some(elsewhere) = foreign_wal_dir(file, fs, dir) {
+        return refuse_foreign("wal_dir", &elsewhere.to_string_lossy(), dir);
     }
+    refuse_foreign_tables(file, dir)
+}
+
+fn refuse_foreign(key: &str, value: &str, dir: &std::path::Path) -> Result<()> {
+    let dir = dir.display();
+    let message = format!("{key}={value}: the database keeps files outside of {dir}, which this version cannot follow");
+    Err(Error::new(crate::error::ErrorKind::NotSupported, message))
+}
+
+/// Where the write-ahead logs are, if that is not the database's own directory.
+pub(crate) fn foreign_wal_dir(file: &OptionsFile, fs: &dyn Fs, dir: &std::path::Path) -> Option<std::path::PathBuf> {
+    let value = file.section("DBOptions")?.get("wal_dir").filter(|value| !value.is_empty())?;
+    let foreign = std::path::Path::new(value);
+    let is_believed = !same_directory(foreign, dir) && (has_wals(fs, foreign) || !has_wals(fs, dir));
+    is_believed.then(|| foreign.to_owned())
+}
+
+/// Refuses, by name, a database whose tables lie in more than its own directory.
+pub(crate) fn refuse_foreign_tables(file: &OptionsFile, dir: &std::path::Path) -> Result<()> {
     for section in &file.sections {
         for key in ["db_paths", "cf_paths"] {
             if let Some(value) = section.get(key) {
                 let paths = value.matches("path=").count();
                 let own = value.is_empty() || value == "{}" || (paths == 1 && value.contains(&*dir.to_string_lossy()));
                 if !own {
-                    return refuse(key, value);
+                    return refuse_foreign(key, value, dir);
                 }
             }
         }

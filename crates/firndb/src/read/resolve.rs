@@ -72,6 +72,9 @@ fn find(
     sequence: SequenceNumber,
     options: &TableReadOptions,
 ) -> Result<Found> {
+    if let Some(obstacle) = layers.version.obstacle() {
+        return Err(obstacle.clone());
+    }
     let order = &layers.version.order;
     let target = SeekKey::new(user_key, sequence);
     let mut walk = Walk { layers, user_key, target: &target, operands: Operands::default(), base: None };

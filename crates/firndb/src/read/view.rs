@@ -183,6 +183,9 @@ impl View {
     /// The range tombstones of the runs that the bounds do not exclude.
     #[cold]
     fn gaps(&self, has_active: bool, bounds: &Bounds) -> Result<Gaps> {
+        if let Some(obstacle) = self.version.obstacle() {
+            return Err(obstacle.clone());
+        }
         let order = self.order();
         let mut gaps = Gaps::new(order.clone(), self.sequence);
         for memtable in self.memtables(has_active) {

@@ -18,6 +18,16 @@ impl Listing {
         Ok(Listing(entries.iter().filter(|e| !e.is_dir).filter_map(|entry| file_name::parse(&entry.name)).collect()))
     }
 
+    /// The same, but the logs are those of `wal_dir`.
+    pub(crate) fn with_logs_in(fs: &dyn Fs, dir: &Path, wal_dir: &Path) -> Result<Listing> {
+        let mut own = Listing::of(fs, dir)?;
+        if wal_dir != dir {
+            own.0.retain(|(kind, _)| *kind != FileKind::Wal);
+            own.0.extend(Listing::of(fs, wal_dir)?.0.into_iter().filter(|(kind, _)| *kind == FileKind::Wal));
+        }
+        Ok(own)
+    }
+
     pub(crate) fn logs(&self) -> Vec<FileNumber> {
         self.ascending(FileKind::Wal)
     }

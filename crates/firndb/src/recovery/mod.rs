@@ -10,11 +10,12 @@
 
 pub(crate) mod listing;
 pub(crate) mod lost;
+pub(crate) mod transactions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::file_name;
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber};
 use crate::format::sequence_ranges::SequenceRanges;
@@ -25,7 +26,8 @@ use crate::version::set::{FamilySnapshot, Recovered};
 use crate::wal::WalRecoveryMode;
 use crate::wal::reader::{LogReader, ReadOutcome};
 use crate::write::apply;
-use crate::write::batch::WriteBatch;
+
+use transactions::{Purpose, Undecided, end_of};
 
 pub use lost::SetAsideTable;
 
@@ -71,6 +73,9 @@ pub struct RecoveryReport {
     /// came between a flush and its edit. They were moved into the directory `lost` inside of the database's; what is in
     /// them is not in the database.
     pub set_aside: Vec<SetAsideTable>,
+    /// What could not be read when the directory was opened for reading, and what was done instead: each says the file and
+    /// why. Whoever reads what depends on it gets the same as an error.
+    pub not_read: Vec<String>,
 }
 
 /// Where the entries of a family go, and from which log on.
@@ -97,6 +102,8 @@ pub(crate) struct Replayed {
     pub(crate) report: RecoveryReport,
     /// Point in time: damage was met, and only a log that goes on exactly there may follow.
     pub(crate) stop: Option<Stop>,
+    /// For reading: the log from which on nothing could be read, and why.
+    pub(crate) obstacle: Option<(FileNumber, Error)>,
 }
 
 impl Replayed {
@@ -141,18 +148,20 @@ impl Stop {
 ///
 /// # Errors
 /// `Corruption` where the mode does not tolerate what was found, or a record with the right checksum is no batch;
-/// `NotSupported` naming a feature; what `on_full` says.
+/// `NotSupported` naming a feature, for writing; what `on_full` says.
 pub(crate) fn replay(
     fs: &dyn Fs,
     dir: &Path,
     logs: &[FileNumber],
-    mode: WalRecoveryMode,
+    (mode, purpose): (WalRecoveryMode, Purpose),
     last_sequence: SequenceNumber,
     families: &mut BTreeMap<ColumnFamilyId, ReplayTarget>,
     on_full: Option<OnFull<'_>>,
 ) -> Result<Replayed> {
     let mut replay = Replay {
         mode,
+        purpose,
+        undecided: Undecided::default(),
         families,
         on_full,
         unchecked: 0,
@@ -161,13 +170,24 @@ pub(crate) fn replay(
     };
     for (index, log) in logs.iter().enumerate() {
         let is_last = index + 1 == logs.len();
-        replay.log(fs, dir.join(file_name::wal(*log)), *log, is_last)?;
+        match replay.log(fs, dir.join(file_name::wal(*log)), *log, is_last) {
+            Err(error) if purpose == Purpose::Reading && error.kind() == ErrorKind::NotSupported => {
+                replay.found.obstacle = Some((*log, error));
+                break;
+            }
+            other => other?,
+        }
+    }
+    if purpose == Purpose::Writing {
+        replay.undecided.refuse(|log| dir.join(file_name::wal(log)).display().to_string())?;
     }
     Ok(replay.found)
 }
 
 struct Replay<'a, 'f> {
     mode: WalRecoveryMode,
+    purpose: Purpose,
+    undecided: Undecided,
     families: &'a mut BTreeMap<ColumnFamilyId, ReplayTarget>,
     on_full: Option<OnFull<'f>>,
     /// Bytes of records since the last look at the memtables.
@@ -187,7 +207,11 @@ impl Replay<'_, '_> {
         let mut record = Vec::new();
         self.found.report.logs.push(log);
         loop {
-            let (offset, reason, is_cut_off) = match reader.next(&mut record)? {
+            let outcome = reader.next(&mut record)?;
+            if self.purpose == Purpose::Writing {
+                reader.refuse_timestamps()?;
+            }
+            let (offset, reason, is_cut_off) = match outcome {
                 ReadOutcome::Record { offset } => match self.batch(&record, log, &path, offset) {
                     Ok(true) => {
                         self.hand_on_full(record.len())?;
@@ -254,7 +278,14 @@ impl Replay<'_, '_> {
 
     /// Applies one record; false if it lies beyond the point where recovery stopped.
     fn batch(&mut self, record: &[u8], log: FileNumber, path: &Path, offset: u64) -> Result<bool> {
-        let batch = WriteBatch::from_bytes(record).map_err(|error| error.in_file(path, Some(offset)))?;
+        let in_log = |error: Error| match error.kind() {
+            ErrorKind::NotSupported => {
+                let place = format!("{}, offset {offset}", path.display());
+                error.because(ErrorKind::NotSupported, place)
+            }
+            _ => error.in_file(path, Some(offset)),
+        };
+        let batch = self.undecided.effects(record, log, self.purpose).map_err(in_log)?;
         let first = batch.sequence();
         let count = u64::from(batch.count());
         if self.found.stop.is_some() {
@@ -272,7 +303,7 @@ impl Replay<'_, '_> {
                 format!("a batch that begins with sequence number {first}, behind one that ended with {}", next - 1);
             return Err(Error::corrupt_at(CorruptionKind::Order, path, offset, what));
         }
-        if first.0.checked_add(count).is_none_or(|end| end > SequenceNumber::LIMIT.0) {
+        if end_of(&batch).is_none() {
             let what = format!("a batch of {count} operations from sequence number {first} on");
             return Err(Error::corrupt_at(CorruptionKind::BadLength, path, offset, what));
         }
@@ -300,6 +331,7 @@ mod tests {
     use crate::format::comparator::KeyOrder;
     use crate::fs::{CreateMode, MemoryFs};
     use crate::wal::writer::LogWriter;
+    use crate::write::batch::WriteBatch;
 
     /// Logs with one batch a number, each of one operation; a log that ends in `torn` has half of a record behind them.
     fn replayed(logs: &[(u64, &[u64], bool)], last_sequence: u64) -> (Vec<u64>, usize) {
@@ -323,7 +355,15 @@ mod tests {
         let numbers: Vec<FileNumber> = logs.iter().map(|(number, ..)| FileNumber(*number)).collect();
         let mut families = BTreeMap::from([(ColumnFamilyId::DEFAULT, target)]);
         let last = SequenceNumber(last_sequence);
-        let found = replay(&fs, Path::new("/"), &numbers, WalRecoveryMode::PointInTime, last, &mut families, None);
+        let found = replay(
+            &fs,
+            Path::new("/"),
+            &numbers,
+            (WalRecoveryMode::PointInTime, Purpose::Writing),
+            last,
+            &mut families,
+            None,
+        );
         let found = found.expect("point in time takes what it gets");
         let is_there =
             |sequence: &u64| memtable.get(format!("{sequence:03}").as_bytes(), SequenceNumber::MAX).is_some();
@@ -348,7 +388,15 @@ mod tests {
             let target =
                 ReplayTarget { log_number: FileNumber(1), memtable: Arc::clone(&memtable), bytes_max: usize::MAX };
             let mut families = BTreeMap::from([(ColumnFamilyId::DEFAULT, target)]);
-            let found = replay(&fs, Path::new("/"), &[FileNumber(5)], mode, SequenceNumber(0), &mut families, None);
+            let found = replay(
+                &fs,
+                Path::new("/"),
+                &[FileNumber(5)],
+                (mode, Purpose::Writing),
+                SequenceNumber(0),
+                &mut families,
+                None,
+            );
             let there = |key: &str| memtable.get(key.as_bytes(), SequenceNumber::MAX).is_some();
             let skips = mode == WalRecoveryMode::SkipAnyCorruptedRecords;
             assert_eq!((there("a"), there("z"), there("b")), (true, false, skips), "{mode:?}");

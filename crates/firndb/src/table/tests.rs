@@ -199,7 +199,7 @@ fn read_damaged(fs: &dyn Fs, path: &Path, sound: &Entries) -> Result<()> {
             assert_eq!(hit.as_ref().map(|hit| &*hit.value), Some(&value[..]), "get");
         }
     }
-    let verified = table.verify(&mut |_| {});
+    let verified = table.verify(true, &mut |_| {});
     assert_eq!(found.is_ok(), back.is_ok(), "both ways or none");
     assert!(verified.is_err() || found.is_ok(), "verify saw nothing where a scan failed");
     found.and(back).and(verified).map(|_| ())
@@ -223,7 +223,7 @@ proptest! {
         let table = open(&fs, order.clone(), &built).expect("opens");
         prop_assert_eq!(&collect(&table, TableReadOptions::default()).expect("sound"), &all);
         prop_assert_eq!(&collect(&table, TableReadOptions { fill_cache: false, read_ahead: 1000, ..Default::default() }).expect("sound"), &all);
-        let counts = table.verify(&mut |_| {}).expect("sound");
+        let counts = table.verify(true, &mut |_| {}).expect("sound");
         prop_assert_eq!((counts.entries, &counts.smallest, &counts.largest), (built.counts.entries, &built.smallest, &built.largest));
         let mut back = table.iter(TableReadOptions::default());
         back.seek_to_last().expect("sound");
@@ -351,7 +351,7 @@ fn damage_without_checksums(fs: &MemoryFs, config: TableConfig, all: &Entries) {
                 let _ = iter.seek_for_prev(key);
                 let _ = table.get(user_key(key), SequenceNumber::MAX, &mut KeyHash::default(), &<_>::default());
             }
-            let _ = (table.verify(&mut |_| {}), table.memory());
+            let _ = (table.verify(true, &mut |_| {}), table.memory());
         }
     }
 }

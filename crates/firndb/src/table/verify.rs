@@ -26,8 +26,8 @@ pub(crate) struct TableCounts {
 
 impl TableReader {
     /// Reads every block past the cache: checksums, order, separators, filter, counts. `progress` is told the bytes
-    /// read.
-    pub(crate) fn verify(self: &Arc<Self>, progress: &mut dyn FnMut(u64)) -> Result<TableCounts> {
+    /// read. Of an order that is not known, nothing is asked.
+    pub(crate) fn verify(self: &Arc<Self>, is_order_known: bool, progress: &mut dyn FnMut(u64)) -> Result<TableCounts> {
         let options = TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: 1 << 20 };
         let (source, order) = (&self.source, self.order());
         let bad = |kind, what: String| Error::corrupt_at(kind, &source.context.path, 0, what);
@@ -48,7 +48,7 @@ impl TableReader {
         while iter.valid() {
             let key = iter.key();
             let parsed = ParsedKey::parse(key).map_err(|error| source.at(error, 0))?;
-            if counts.entries > 0 && order.compare_internal(&counts.largest, key) != Ordering::Less {
+            if is_order_known && counts.entries > 0 && order.compare_internal(&counts.largest, key) != Ordering::Less {
                 return Err(bad(
                     CorruptionKind::Order,
                     format!("entry {} does not sort after the one before", counts.entries),
@@ -57,10 +57,12 @@ impl TableReader {
             if counts.entries == 0 {
                 counts.smallest = key.to_vec();
             }
-            if !filter.passes(&self.filters, self.prefixes, source, (user_key(key), trailer(key)), &options)? {
+            if is_order_known
+                && !filter.passes(&self.filters, self.prefixes, source, (user_key(key), trailer(key)), &options)?
+            {
                 return Err(bad(CorruptionKind::Malformed, format!("the filter denies entry {}", counts.entries)));
             }
-            if !iter.is_between_separators() {
+            if is_order_known && !iter.is_between_separators() {
                 return Err(bad(
                     CorruptionKind::Order,
                     format!("entry {} is not between its separators", counts.entries),

@@ -57,12 +57,36 @@ impl Version {
                 (None, None) => Arc::new(Level::empty(number)),
             });
         }
-        Ok(Version::of_levels(self.id + 1, self.order.clone(), levels))
+        let next = Version::of_levels(self.id + 1, self.order.clone(), levels);
+        if self.blobs.is_empty() && edit.blob_additions.is_empty() && edit.blob_garbage.is_empty() {
+            return Ok(next);
+        }
+        let blobs = self.blobs.after(edit, oldest_blobs(&next))?;
+        Ok(next.with_blobs(Arc::new(blobs)))
     }
 
     /// A version made of files and their levels. Where a file lacks its epoch, as in databases of RocksDB 7.8 and older,
     /// all epochs are derived anew, so that level 0 keeps the order that such a writer gave it.
-    pub(crate) fn from_files(order: KeyOrder, levels: usize, mut files: Vec<(u32, FileMeta)>) -> Result<Version> {
+    pub(crate) fn from_files(order: KeyOrder, levels: usize, files: Vec<(u32, FileMeta)>) -> Result<Version> {
+        Version::assemble(order, true, levels, files)
+    }
+
+    /// The same where the order of keys is not known: deeper levels have the order of their file numbers, and nothing is
+    /// asked of bounds.
+    pub(crate) fn from_files_in_any_order(
+        order: KeyOrder,
+        levels: usize,
+        files: Vec<(u32, FileMeta)>,
+    ) -> Result<Version> {
+        Version::assemble(order, false, levels, files)
+    }
+
+    fn assemble(
+        order: KeyOrder,
+        is_order_known: bool,
+        levels: usize,
+        mut files: Vec<(u32, FileMeta)>,
+    ) -> Result<Version> {
         for (_, meta) in &files {
             check_meta(meta)?;
         }
@@ -75,10 +99,18 @@ impl Version {
             lists[level as usize].push(TableFile::new(meta));
         }
         let levels = lists.into_iter().enumerate();
-        let levels =
-            levels.map(|(number, files)| Level::new(number, &order, files).map(Arc::new)).collect::<Result<_>>()?;
+        let level = |(number, files)| match is_order_known {
+            true => Level::new(number, &order, files).map(Arc::new),
+            false => Ok(Arc::new(Level::in_any_order(number, files))),
+        };
+        let levels = levels.map(level).collect::<Result<_>>()?;
         Ok(Version::of_levels(1, order, levels))
     }
+}
+
+/// The oldest blob files that the tables of a version name.
+pub(super) fn oldest_blobs(version: &Version) -> impl Iterator<Item = FileNumber> {
+    version.files().map(|(_, file)| file.meta.oldest_blob)
 }
 
 /// One epoch per level from the deepest up to level 1, then one per file of level 0, oldest first.

@@ -14,6 +14,8 @@ use crate::table::properties::TableCounts;
 const IGNORE_BIT: u32 = 1 << 13;
 /// Custom fields with this bit may not.
 const UNSAFE_FIELD_BIT: u32 = 1 << 6;
+/// Ends the fields of a blob file, which are marked unsafe as those of tables are.
+const BLOB_FIELDS_END: u32 = 0;
 /// No database has more levels; a larger number is damage.
 pub(crate) const LEVELS_MAX: u32 = 64;
 
@@ -42,7 +44,6 @@ mod tag {
     pub(super) const OLD_BLOB_GARBAGE: u32 = 8195;
     pub(super) const OLD_WAL_ADDITION: u32 = 8196;
     pub(super) const OLD_WAL_DELETION: u32 = 8197;
-    pub(super) const HISTORY_TIMESTAMP: u32 = 8198;
     pub(super) const WAL_ADDITION: u32 = 8199;
     pub(super) const WAL_DELETION: u32 = 8200;
 }
@@ -87,14 +88,67 @@ pub(crate) struct FileMeta {
     pub(crate) checksum: Vec<u8>,
     pub(crate) checksum_function: Vec<u8>,
     pub(crate) is_marked_for_compaction: bool,
+    /// The lowest number of a blob file that an entry refers to; 0: none does.
+    pub(crate) oldest_blob: FileNumber,
+    /// What keeps this version from reading the table, or from carrying it on; none of it is written.
+    pub(crate) foreign: Option<Foreign>,
     /// Known of tables that this process wrote; MANIFEST has no field for it.
     pub(crate) counts: Option<TableCounts>,
 }
 
+/// Why a table that MANIFEST names is none for this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// It lies in another directory (`db_paths`).
+    DataPath,
+    /// Its keys have user-defined timestamps.
+    Timestamps,
+    /// A newer RocksDB said something of it that must not be overlooked.
+    Field(u32),
+}
+
 impl FileMeta {
+    /// `NotSupported`, by name, if the table is none for this version.
+    pub(crate) fn check_readable(&self, place: &std::path::Path) -> Result<()> {
+        let Some(foreign) = self.foreign else { return Ok(()) };
+        let what = match foreign {
+            Foreign::DataPath => "a further data path (db_paths)".to_owned(),
+            Foreign::Timestamps => "user-defined timestamps".to_owned(),
+            Foreign::Field(field) => format!("file field {field} of a newer RocksDB"),
+        };
+        let message = format!("{}: table {} uses {what}, which this version cannot read", place.display(), self.number);
+        Err(Error::new(ErrorKind::NotSupported, message))
+    }
+
     /// When the file was written, in seconds since 1970; or when its oldest entry was, if only that is known.
     pub(crate) fn written_s(&self) -> Option<u64> {
         [self.creation_time, self.oldest_ancester_time].into_iter().find(|time| *time > 0)
+    }
+}
+
+/// What MANIFEST knows of a blob file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct BlobMeta {
+    pub(crate) number: FileNumber,
+    /// Its records.
+    pub(crate) count: u64,
+    /// Their bytes, headers and keys included.
+    pub(crate) bytes: u64,
+    /// The whole-file checksum's function and value; empty unless the user asked for one.
+    pub(crate) checksum_function: Vec<u8>,
+    pub(crate) checksum: Vec<u8>,
+}
+
+/// Records of a blob file that no entry refers to any more: how many, and their bytes as in [`BlobMeta`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct BlobGarbage {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
+
+impl BlobGarbage {
+    pub(crate) fn and(self, more: BlobGarbage) -> BlobGarbage {
+        BlobGarbage { count: self.count.saturating_add(more.count), bytes: self.bytes.saturating_add(more.bytes) }
     }
 }
 
@@ -122,6 +176,10 @@ pub(crate) struct VersionEdit {
     pub(crate) wal_additions: Vec<FileNumber>,
     /// All tracked WALs below this number are gone.
     pub(crate) wals_deleted_below: Option<FileNumber>,
+    pub(crate) blob_additions: Vec<BlobMeta>,
+    pub(crate) blob_garbage: Vec<(FileNumber, BlobGarbage)>,
+    /// Tags of newer RocksDBs that may be skipped, and were; not written.
+    pub(crate) skipped_tags: Vec<u32>,
     /// What readers see of the change. In memory only: MANIFEST has no field for it.
     pub(crate) lineage: Lineage,
 }
@@ -130,8 +188,7 @@ impl VersionEdit {
     /// Reads an edit.
     ///
     /// # Errors
-    /// `Corruption` for anything that no version writes; `NotSupported` names blobs, further data paths and user-defined
-    /// timestamps, which this version cannot follow.
+    /// `Corruption` for anything that no version writes. What this version cannot read of a table is noted beside it.
     pub(crate) fn decode(bytes: &[u8]) -> Result<VersionEdit> {
         let mut edit = VersionEdit::default();
         let mut reader = Reader::new(bytes);
@@ -177,11 +234,12 @@ impl VersionEdit {
             }
             tag::OLD_WAL_ADDITION => self.wal_addition(r)?,
             tag::OLD_WAL_DELETION => self.wals_deleted_below = Some(FileNumber(r.varint64("WAL number")?)),
-            tag::BLOB_ADDITION | tag::BLOB_GARBAGE | tag::OLD_BLOB_ADDITION | tag::OLD_BLOB_GARBAGE => {
-                return Err(refused("blob files"));
+            tag::BLOB_ADDITION | tag::OLD_BLOB_ADDITION => self.blob_additions.push(blob_addition(r)?),
+            tag::BLOB_GARBAGE | tag::OLD_BLOB_GARBAGE => self.blob_garbage.push(blob_garbage(r)?),
+            _ if tag & IGNORE_BIT != 0 => {
+                r.length_prefixed("field to skip")?;
+                self.skipped_tags.push(tag);
             }
-            tag::HISTORY_TIMESTAMP => return Err(refused("user-defined timestamps")),
-            _ if tag & IGNORE_BIT != 0 => drop(r.length_prefixed("field to skip")?),
             _ => {
                 return Err(Error::corrupt(CorruptionKind::BadMagic, format!("version edit tag {tag} does not exist")));
             }
@@ -236,6 +294,18 @@ impl VersionEdit {
         for (level, meta) in &self.new_files {
             encode_new_file(*level, meta, out);
         }
+        for blob in &self.blob_additions {
+            put_varint32(out, tag::BLOB_ADDITION);
+            [blob.number.0, blob.count, blob.bytes].into_iter().for_each(|value| put_varint64(out, value));
+            put_length_prefixed(out, &blob.checksum_function);
+            put_length_prefixed(out, &blob.checksum);
+            put_varint32(out, BLOB_FIELDS_END);
+        }
+        for (blob, garbage) in &self.blob_garbage {
+            put_varint32(out, tag::BLOB_GARBAGE);
+            [blob.0, garbage.count, garbage.bytes].into_iter().for_each(|value| put_varint64(out, value));
+            put_varint32(out, BLOB_FIELDS_END);
+        }
         if let Some(below) = self.wals_deleted_below {
             let mut inner = Vec::new();
             put_varint64(&mut inner, below.0);
@@ -257,6 +327,38 @@ impl VersionEdit {
 #[cold]
 fn refused(what: &str) -> Error {
     Error::new(ErrorKind::NotSupported, format!("the database uses {what}, which this version cannot read"))
+}
+
+fn blob_addition(r: &mut Reader<'_>) -> Result<BlobMeta> {
+    let meta = BlobMeta {
+        number: FileNumber(r.varint64("blob file number")?),
+        count: r.varint64("blob count")?,
+        bytes: r.varint64("blob bytes")?,
+        checksum_function: r.length_prefixed("blob checksum function")?.to_vec(),
+        checksum: r.length_prefixed("blob checksum")?.to_vec(),
+    };
+    blob_fields(r)?;
+    Ok(meta)
+}
+
+fn blob_garbage(r: &mut Reader<'_>) -> Result<(FileNumber, BlobGarbage)> {
+    let number = FileNumber(r.varint64("blob file number")?);
+    let garbage = BlobGarbage { count: r.varint64("garbage count")?, bytes: r.varint64("garbage bytes")? };
+    blob_fields(r)?;
+    Ok((number, garbage))
+}
+
+/// Fields of newer RocksDBs behind what is known of a blob file.
+fn blob_fields(r: &mut Reader<'_>) -> Result<()> {
+    loop {
+        match r.varint32("blob file field")? {
+            BLOB_FIELDS_END => return Ok(()),
+            field if field & UNSAFE_FIELD_BIT != 0 => {
+                return Err(refused(&format!("blob file field {field} of a newer RocksDB")));
+            }
+            _ => drop(r.length_prefixed("blob file field value")?),
+        }
+    }
 }
 
 fn level(r: &mut Reader<'_>) -> Result<u32> {
@@ -283,7 +385,7 @@ fn new_file(tag: u32, r: &mut Reader<'_>) -> Result<(u32, FileMeta)> {
     let level = level(r)?;
     let mut meta = FileMeta { number: FileNumber(r.varint64("file number")?), ..FileMeta::default() };
     if tag == tag::NEW_FILE_3 && r.varint32("path id")? != 0 {
-        return Err(refused("further data paths (db_paths)"));
+        meta.foreign = Some(Foreign::DataPath);
     }
     meta.size = r.varint64("file size")?;
     meta.smallest = internal_key(r, "smallest key")?;
@@ -308,13 +410,13 @@ fn custom_field(field: u32, value: &[u8], meta: &mut FileMeta) -> Result<()> {
     let number = || Reader::new(value).varint64("custom field number");
     match field {
         field::NEED_COMPACTION => meta.is_marked_for_compaction = value == [1],
-        field::OLDEST_BLOB if number()? != 0 => return Err(refused("blob files")),
+        field::OLDEST_BLOB => meta.oldest_blob = FileNumber(number()?),
         field::OLDEST_ANCESTER_TIME => meta.oldest_ancester_time = number()?,
         field::CREATION_TIME => meta.creation_time = number()?,
         field::CHECKSUM => meta.checksum = value.to_vec(),
         field::CHECKSUM_FUNCTION => meta.checksum_function = value.to_vec(),
         field::MIN_TIMESTAMP | field::MAX_TIMESTAMP if !value.is_empty() => {
-            return Err(refused("user-defined timestamps"));
+            meta.foreign = Some(Foreign::Timestamps);
         }
         field::UNIQUE_ID => {
             let id = value.try_into().map_err(|_| {
@@ -328,9 +430,9 @@ fn custom_field(field: u32, value: &[u8], meta: &mut FileMeta) -> Result<()> {
         field::EPOCH => meta.epoch = number()?,
         field::RANGE_DELETED_BYTES => meta.range_deleted_bytes = number()?,
         field::TAIL_SIZE => meta.tail_size = Some(number()?),
-        field::PATH_ID if value != [0] => return Err(refused("further data paths (db_paths)")),
+        field::PATH_ID if value != [0] => meta.foreign = Some(Foreign::DataPath),
         field::PATH_ID => {}
-        _ if field & UNSAFE_FIELD_BIT != 0 => return Err(refused(&format!("file field {field} of a newer RocksDB"))),
+        _ if field & UNSAFE_FIELD_BIT != 0 => meta.foreign = Some(Foreign::Field(field)),
         _ => {}
     }
     Ok(())
@@ -356,6 +458,9 @@ fn encode_new_file(level: u32, meta: &FileMeta, out: &mut Vec<u8>) {
     };
     if meta.is_marked_for_compaction {
         field(out, field::NEED_COMPACTION, &[1]);
+    }
+    if meta.oldest_blob.0 != 0 {
+        number(out, field::OLDEST_BLOB, meta.oldest_blob.0);
     }
     number(out, field::OLDEST_ANCESTER_TIME, meta.oldest_ancester_time);
     number(out, field::CREATION_TIME, meta.creation_time);
@@ -416,7 +521,15 @@ mod tests {
             tail_size: Some(900),
             unique_id: Some([3; 16]),
             is_marked_for_compaction: true,
+            oldest_blob: FileNumber(200),
             ..FileMeta::default()
+        };
+        let blob = BlobMeta {
+            number: FileNumber(200),
+            count: 7,
+            bytes: 1 << 33,
+            checksum_function: b"crc".to_vec(),
+            checksum: b"\x01\x02".to_vec(),
         };
         let edit = VersionEdit {
             family: ColumnFamilyId(5),
@@ -429,6 +542,8 @@ mod tests {
             compact_cursors: vec![(3, b"k\x01\x01\0\0\0\0\0\0".to_vec())],
             deleted_files: vec![(0, FileNumber(9))],
             new_files: vec![(6, meta)],
+            blob_additions: vec![blob],
+            blob_garbage: vec![(FileNumber(200), BlobGarbage { count: 3, bytes: 1 << 20 })],
             wals_deleted_below: Some(FileNumber(11)),
             ..VersionEdit::default()
         };
@@ -445,14 +560,48 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_understood_of_a_table_is_kept_from_readers_of_that_table() {
+        let with = |id: u32, value: &[u8]| {
+            let mut bytes = REAL[..REAL.len() - 1].to_vec();
+            put_varint32(&mut bytes, id);
+            put_length_prefixed(&mut bytes, value);
+            put_varint32(&mut bytes, field::END);
+            VersionEdit::decode(&bytes).expect("sound").new_files.remove(0).1
+        };
+        let place = std::path::Path::new("/db");
+        for (id, value, words) in [
+            (field::PATH_ID, &[1][..], Some("db_paths")),
+            (field::PATH_ID, &[0], None),
+            (field::MAX_TIMESTAMP, &[9; 8], Some("timestamps")),
+            (UNSAFE_FIELD_BIT + 9, &[], Some("field 73")),
+            (30, &[1, 2], None),
+        ] {
+            let found = with(id, value).check_readable(place).map_err(|error| error.to_string());
+            match words {
+                None => assert_eq!(found, Ok(()), "{id}"),
+                Some(words) => assert!(found.clone().is_err_and(|text| text.contains(words)), "{id}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn unknown_tags_are_skipped_only_where_that_is_safe() {
         let mut skippable = Vec::new();
         put_varint32(&mut skippable, IGNORE_BIT + 500);
         put_length_prefixed(&mut skippable, b"future");
-        assert_eq!(VersionEdit::decode(&skippable).expect("skipped"), VersionEdit::default());
+        let skipped = VersionEdit { skipped_tags: vec![IGNORE_BIT + 500], ..VersionEdit::default() };
+        assert_eq!(VersionEdit::decode(&skippable).expect("skipped"), skipped);
         assert_eq!(VersionEdit::decode(&[50]).expect_err("unknown").kind(), ErrorKind::Corruption);
-        let mut blob = Vec::new();
-        put_varint32(&mut blob, tag::BLOB_ADDITION);
-        assert_eq!(VersionEdit::decode(&blob).expect_err("blob").kind(), ErrorKind::NotSupported);
+        // Behind a blob file, the same is said by bit 6.
+        for (field, is_skipped) in [(5, true), (UNSAFE_FIELD_BIT + 5, false)] {
+            let mut blob = Vec::new();
+            put_varint32(&mut blob, tag::BLOB_GARBAGE);
+            blob.extend_from_slice(&[9, 1, 2]);
+            put_varint32(&mut blob, field);
+            put_length_prefixed(&mut blob, b"future");
+            put_varint32(&mut blob, BLOB_FIELDS_END);
+            let found = VersionEdit::decode(&blob);
+            assert_eq!(found.map_err(|error| error.kind()).err(), (!is_skipped).then_some(ErrorKind::NotSupported));
+        }
     }
 }

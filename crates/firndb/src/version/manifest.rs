@@ -16,7 +16,7 @@ use crate::fs::Fs;
 use crate::wal::reader::{LogPosition, LogReader, ReadOutcome};
 
 use super::apply::{added_twice, no_such_file};
-use super::edit::{FileMeta, VersionEdit};
+use super::edit::{BlobGarbage, BlobMeta, FileMeta, VersionEdit};
 
 /// The name of the family that always exists.
 pub(crate) const DEFAULT_FAMILY: &str = "default";
@@ -53,6 +53,8 @@ pub(crate) struct FamilyFiles {
     pub(crate) log_number: FileNumber,
     pub(crate) files: BTreeMap<FileNumber, (u32, FileMeta)>,
     pub(crate) compact_cursors: BTreeMap<u32, Vec<u8>>,
+    /// Every blob file ever added; which of them the version has, its tables decide.
+    pub(crate) blobs: BTreeMap<FileNumber, (BlobMeta, BlobGarbage)>,
     /// The sequence numbers of every table that the family ever had.
     pub(crate) sequences: SequenceRanges,
 }
@@ -113,6 +115,22 @@ impl ManifestState {
                 family.sequences.insert(meta.smallest_seq..=meta.largest_seq);
                 if family.files.insert(number, (level, meta)).is_some() {
                     return Err(added_twice(level, number));
+                }
+            }
+            for meta in edit.blob_additions {
+                let number = meta.number;
+                self.largest_number = self.largest_number.max(number);
+                if family.blobs.insert(number, (meta, BlobGarbage::default())).is_some() {
+                    return malformed(format!("blob file {number} is added twice"));
+                }
+            }
+            for (number, garbage) in edit.blob_garbage {
+                let Some((meta, known)) = family.blobs.get_mut(&number) else {
+                    return malformed(format!("garbage in blob file {number}, which does not exist"));
+                };
+                *known = known.and(garbage);
+                if known.count > meta.count || known.bytes > meta.bytes {
+                    return malformed(format!("blob file {number} has more garbage than blobs"));
                 }
             }
         }

@@ -13,6 +13,7 @@
 //! Source: RocksDB `db/version_set.h`, `db/version_builder.h`.
 
 pub(crate) mod apply;
+pub(crate) mod blobs;
 pub(crate) mod edit;
 pub(crate) mod file_iter;
 pub(crate) mod level;
@@ -31,6 +32,7 @@ use std::sync::OnceLock;
 use arc_swap::ArcSwapOption;
 
 use crate::cache::{Charged, Evict, Freed};
+use crate::error::Error;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{FileNumber, SequenceNumber, is_exclusive_end, user_key};
 use crate::iter::range_tombstones::RangeTombstones;
@@ -40,6 +42,7 @@ use crate::table::builder::BuiltTable;
 use crate::table::properties::TableCounts;
 use crate::table::reader::TableReader;
 
+use self::blobs::BlobFiles;
 use self::edit::FileMeta;
 pub(crate) use self::level::Level;
 use self::open_files::TableHandle;
@@ -219,7 +222,11 @@ pub(crate) struct Version {
     pub(crate) order: KeyOrder,
     /// Level 0 first. As many as the options say, or as the files need.
     pub(crate) levels: Vec<Arc<Level>>,
-    /// False if no file has a range tombstone: reads ask this one flag, and then nothing else of range tombstones.
+    pub(crate) blobs: Arc<BlobFiles>,
+    /// Why nothing of the family can be looked up, though its files are known.
+    obstacle: Option<Error>,
+    /// False if no file has a range tombstone: reads ask this one flag, and then nothing else of range tombstones. True if
+    /// there is an obstacle: reads meet it on the same way, and pay nothing for it on the other.
     may_have_range_tombstones: AtomicBool,
 }
 
@@ -231,9 +238,28 @@ impl Version {
     }
 
     pub(crate) fn of_levels(id: u64, order: KeyOrder, levels: Vec<Arc<Level>>) -> Version {
-        let version = Version { id, order, levels, may_have_range_tombstones: AtomicBool::new(false) };
+        let flag = AtomicBool::new(false);
+        let version =
+            Version { id, order, levels, blobs: Arc::default(), obstacle: None, may_have_range_tombstones: flag };
         version.look_for_range_tombstones();
         version
+    }
+
+    pub(super) fn with_blobs(self, blobs: Arc<BlobFiles>) -> Version {
+        Version { blobs, ..self }
+    }
+
+    /// The same files, none of which can be looked into for `obstacle`.
+    pub(crate) fn obstructed(&self, obstacle: Error) -> Version {
+        let version = Version::of_levels(self.id, self.order.clone(), self.levels.clone());
+        let version = Version { obstacle: Some(obstacle), ..version.with_blobs(Arc::clone(&self.blobs)) };
+        version.look_for_range_tombstones();
+        version
+    }
+
+    /// What keeps readers away, if there is such a thing. Asked where range tombstones are.
+    pub(crate) fn obstacle(&self) -> Option<&Error> {
+        self.obstacle.as_ref()
     }
 
     /// Asks again: more may be known of the files than when the version was made. What is known to have none is not looked at,
@@ -241,7 +267,7 @@ impl Version {
     pub(crate) fn look_for_range_tombstones(&self) {
         let undecided = || self.levels.iter().filter(|level| level.may_have_range_tombstones());
         undecided().for_each(|level| level.look_for_range_tombstones());
-        let may_have = undecided().next().is_some();
+        let may_have = self.obstacle.is_some() || undecided().next().is_some();
         // Relaxed: it only ever turns from true to false, and true is merely slower.
         self.may_have_range_tombstones.store(may_have, Memory::Relaxed);
     }

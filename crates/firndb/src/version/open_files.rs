@@ -109,6 +109,11 @@ impl OpenFiles {
         self.is_beside_writer.load(Ordering::Relaxed)
     }
 
+    /// Where the tables are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Opens the file of a table, under one of the names that it may have.
     pub(super) fn open(&self, number: FileNumber) -> Result<(Arc<dyn RandomAccessFile>, PathBuf)> {
         let path = self.dir.join(file_name::table(number));

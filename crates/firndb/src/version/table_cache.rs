@@ -93,6 +93,7 @@ impl TableCache {
     /// Fails if `file` is not there, has not the size that MANIFEST says, or uses something that this version cannot read.
     /// Any other failure is for its readers to meet.
     pub(crate) fn refuse_unusable(&self, file: &TableFile, order: &KeyOrder) -> Result<()> {
+        file.meta.check_readable(self.files.dir())?;
         let (handle, path) = self.files.open(file.number())?;
         let (size, stated) = (handle.size()?, file.meta.size);
         if size != stated {
@@ -114,7 +115,11 @@ impl TableCache {
     /// writes to must have its files before they are unlinked.
     pub(crate) fn open_all(&self, version: &Version, max: Option<usize>) -> Result<()> {
         self.files.read_beside_writer(max);
-        version.files().try_for_each(|(_, file)| self.open_slow(file, &version.order).map(drop))?;
+        version.files().try_for_each(|(_, file)| match self.open_slow(file, &version.order) {
+            // Whoever looks for something in it is told.
+            Err(error) if error.kind() == ErrorKind::NotSupported => Ok(()),
+            other => other.map(drop),
+        })?;
         version.look_for_range_tombstones();
         Ok(())
     }
@@ -146,6 +151,7 @@ impl TableCache {
     }
 
     fn read(&self, file: &Arc<TableFile>, order: &KeyOrder) -> Result<(Arc<TableReader>, Arc<TableHandle>)> {
+        file.meta.check_readable(self.files.dir())?;
         let (open, path) = self.files.open(file.number())?;
         let handle = self.files.handle(file, open);
         let source = Arc::clone(&handle) as Arc<dyn RandomAccessFile>;

@@ -71,6 +71,8 @@ pub(crate) struct LogReader {
     behind_record: u64,
     has_legacy: bool,
     has_recyclable: bool,
+    /// Where the log says that keys have user-defined timestamps.
+    timestamps_at: Option<u64>,
 }
 
 impl LogReader {
@@ -88,6 +90,15 @@ impl LogReader {
             behind_record: 0,
             has_legacy: false,
             has_recyclable: false,
+            timestamps_at: None,
+        }
+    }
+
+    /// `NotSupported` if keys were met that have user-defined timestamps.
+    pub(crate) fn refuse_timestamps(&self) -> Result<()> {
+        match self.timestamps_at {
+            None => Ok(()),
+            Some(offset) => Err(self.unsupported(offset, "the log has user-defined timestamps")),
         }
     }
 
@@ -127,7 +138,7 @@ impl LogReader {
     /// Reads the next logical record into `record`.
     ///
     /// # Errors
-    /// The file system's, and `NotSupported` for WAL compression, user-defined timestamps, and records that are too long.
+    /// The file system's, and `NotSupported` for WAL compression and records that are too long.
     pub(crate) fn next(&mut self, record: &mut Vec<u8>) -> Result<ReadOutcome> {
         record.clear();
         self.cut_off_at = None;
@@ -337,8 +348,10 @@ impl LogReader {
                 Ok(Verdict::Data)
             }
             kind::SET_COMPRESSION => Err(self.unsupported(offset, "the log is compressed")),
+            // They are part of the keys: who does not ask for times sees nothing else.
             kind::TIMESTAMP_SIZES | kind::RECYCLABLE_TIMESTAMP_SIZES => {
-                Err(self.unsupported(offset, "the log has user-defined timestamps"))
+                self.timestamps_at.get_or_insert(offset);
+                Ok(Verdict::Skip)
             }
             kind::IGNORABLE.. => Ok(Verdict::Skip),
             _ => Ok(Verdict::Bad(format!("record type {kind} does not exist"))),

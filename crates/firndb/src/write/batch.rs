@@ -17,7 +17,12 @@ pub(crate) const HEADER_LEN: usize = 12;
 
 /// What a tag of a record says.
 enum Tag {
-    Operation { kind: ValueKind, has_family: bool },
+    Operation {
+        kind: ValueKind,
+        has_family: bool,
+    },
+    /// A mark of a two-phase transaction.
+    Transaction,
     LogData,
     Noop,
 }
@@ -38,13 +43,13 @@ impl Tag {
             0x0E => operation(ValueKind::RangeDeletion, true),
             0x02 => operation(ValueKind::Merge, false),
             0x06 => operation(ValueKind::Merge, true),
-            0x10 | 0x11 => Err(ValueKind::BlobIndex.unsupported()),
-            0x16 | 0x17 => Err(ValueKind::WideColumnEntity.unsupported()),
-            0x18 | 0x19 => Err(ValueKind::ValuePreferredSeqno.unsupported()),
-            0x09..=0x0C | 0x12 | 0x13 | 0x15 => Err(Error::new(
-                ErrorKind::NotSupported,
-                "the log holds a two-phase transaction, which this version cannot read",
-            )),
+            0x11 => operation(ValueKind::BlobIndex, false),
+            0x10 => operation(ValueKind::BlobIndex, true),
+            0x16 => operation(ValueKind::WideColumnEntity, false),
+            0x17 => operation(ValueKind::WideColumnEntity, true),
+            0x18 => operation(ValueKind::ValuePreferredSeqno, false),
+            0x19 => operation(ValueKind::ValuePreferredSeqno, true),
+            0x09..=0x0C | 0x12 | 0x13 | 0x15 => Ok(Tag::Transaction),
             _ => Err(Error::corrupt(CorruptionKind::BadMagic, format!("write batch tag {tag:#04x} does not exist"))),
         }
     }
@@ -64,7 +69,35 @@ pub(crate) struct BatchOperation<'a> {
     pub(crate) value: &'a [u8],
 }
 
+/// One record of a batch in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record<'a> {
+    Operation(BatchOperation<'a>),
+    Transaction(TransactionMark<'a>),
+    /// Nothing that the database has.
+    Nothing,
+}
+
+/// A mark of a two-phase transaction, and its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransactionMark<'a> {
+    /// The operations that follow are those of a transaction, and take no effect yet.
+    Begin,
+    /// The same under another policy (`WRITE_PREPARED`, `WRITE_UNPREPARED`): they are in memtables and tables at once, and
+    /// who may see them is decided elsewhere.
+    BeginInTables,
+    /// Its operations end here.
+    Prepared(&'a [u8]),
+    Committed(&'a [u8]),
+    RolledBack(&'a [u8]),
+}
+
 impl BatchOperation<'_> {
+    /// False for kinds that this version writes nothing of.
+    pub(crate) fn is_ours(&self) -> bool {
+        !matches!(self.kind, ValueKind::BlobIndex | ValueKind::WideColumnEntity | ValueKind::ValuePreferredSeqno)
+    }
+
     /// Refuses what is too long.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
@@ -278,13 +311,59 @@ impl WriteBatch {
         for operation in batch.iter() {
             let operation = operation?;
             operation.check()?;
+            if !operation.is_ours() {
+                return Err(operation.kind.unsupported());
+            }
             found += 1;
         }
-        match found == batch.count() {
-            true => Ok(batch),
+        batch.check_count(found)?;
+        Ok(batch)
+    }
+
+    /// A batch from its bytes, as any RocksDB may have written it into a log; every record is handed to `each` with its bytes.
+    ///
+    /// # Errors
+    /// As of [`WriteBatch::from_bytes`], but what is only not understood is none.
+    pub(crate) fn read(
+        bytes: &[u8],
+        each: &mut dyn FnMut(Record<'_>, &[u8]) -> Result<()>,
+    ) -> Result<(SequenceNumber, u32)> {
+        let mut reader = Reader::new(bytes);
+        reader.take(HEADER_LEN, "write batch header")?;
+        let batch = WriteBatch { bytes: bytes[..HEADER_LEN].to_vec(), database: 0, obstacle: Obstacle::None };
+        let mut found = 0u32;
+        loop {
+            let before = reader.rest();
+            let Some(record) = next_record(&mut reader)? else { break };
+            if let Record::Operation(operation) = &record {
+                operation.check()?;
+                found += 1;
+            }
+            each(record, &before[..before.len() - reader.rest().len()])?;
+        }
+        batch.check_count(found)?;
+        Ok((batch.sequence(), batch.count()))
+    }
+
+    /// A batch of bytes that [`WriteBatch::read`] has checked.
+    pub(crate) fn of_log(bytes: &[u8]) -> WriteBatch {
+        WriteBatch { bytes: bytes.to_vec(), database: 0, obstacle: Obstacle::None }
+    }
+
+    /// Adds an operation in its bytes, as [`WriteBatch::read`] gave them.
+    pub(crate) fn push_record(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(count) = self.count().checked_add(1) else { return Err(too_many_operations()) };
+        self.bytes.extend_from_slice(bytes);
+        self.bytes[8..HEADER_LEN].copy_from_slice(&count.to_le_bytes());
+        Ok(())
+    }
+
+    fn check_count(&self, found: u32) -> Result<()> {
+        match found == self.count() {
+            true => Ok(()),
             false => Err(Error::corrupt(
                 CorruptionKind::CountMismatch,
-                format!("a write batch that claims {} operations has {found}", batch.count()),
+                format!("a write batch that claims {} operations has {found}", self.count()),
             )),
         }
     }
@@ -301,7 +380,7 @@ impl WriteBatch {
             Obstacle::KeyTooLong(len) => return exceeded("a key", len, KEY_BYTES_MAX),
             Obstacle::ValueTooLong(len) => return exceeded("a value", len, VALUE_BYTES_MAX),
             Obstacle::TooManyOperations => {
-                return Error::new(ErrorKind::Limit, "a batch of more than 2^32 - 1 operations");
+                return too_many_operations();
             }
             Obstacle::None | Obstacle::InDoubt => {}
         }
@@ -388,6 +467,11 @@ impl WriteBatch {
 }
 
 #[cold]
+fn too_many_operations() -> Error {
+    Error::new(ErrorKind::Limit, "a batch of more than 2^32 - 1 operations")
+}
+
+#[cold]
 fn of_another_database() -> Error {
     Error::new(ErrorKind::InvalidArgument, "the batch has operations on a column family of another database")
 }
@@ -398,19 +482,55 @@ fn next_operation<'a>(reader: &mut Reader<'a>) -> Result<Option<BatchOperation<'
         match Tag::parse(reader.byte("tag")?)? {
             Tag::Noop => {}
             Tag::LogData => drop(reader.length_prefixed("log data")?),
-            Tag::Operation { kind, has_family } => {
-                let family = if has_family { reader.varint32("column family")? } else { 0 };
-                let key = reader.length_prefixed("key")?;
-                let value = match kind {
-                    ValueKind::Value | ValueKind::Merge => reader.length_prefixed("value")?,
-                    ValueKind::RangeDeletion => reader.length_prefixed("end of the range")?,
-                    _ => &[],
-                };
-                return Ok(Some(BatchOperation { family: ColumnFamilyId(family), kind, key, value }));
-            }
+            Tag::Operation { kind, has_family } => return operation(reader, kind, has_family).map(Some),
+            Tag::Transaction => return Err(two_phase()),
         }
     }
     Ok(None)
+}
+
+#[inline]
+fn operation<'a>(reader: &mut Reader<'a>, kind: ValueKind, has_family: bool) -> Result<BatchOperation<'a>> {
+    let family = if has_family { reader.varint32("column family")? } else { 0 };
+    let key = reader.length_prefixed("key")?;
+    let value = match kind {
+        ValueKind::Deletion | ValueKind::SingleDeletion => &[],
+        ValueKind::RangeDeletion => reader.length_prefixed("end of the range")?,
+        _ => reader.length_prefixed("value")?,
+    };
+    Ok(BatchOperation { family: ColumnFamilyId(family), kind, key, value })
+}
+
+/// The next record, whatever it is.
+fn next_record<'a>(reader: &mut Reader<'a>) -> Result<Option<Record<'a>>> {
+    if reader.is_empty() {
+        return Ok(None);
+    }
+    let tag = reader.byte("tag")?;
+    Ok(Some(match Tag::parse(tag)? {
+        Tag::Noop => Record::Nothing,
+        Tag::LogData => {
+            reader.length_prefixed("log data")?;
+            Record::Nothing
+        }
+        Tag::Operation { kind, has_family } => Record::Operation(operation(reader, kind, has_family)?),
+        Tag::Transaction => Record::Transaction(match tag {
+            0x09 => TransactionMark::Begin,
+            0x0A => TransactionMark::Prepared(reader.length_prefixed("transaction name")?),
+            0x0C => TransactionMark::RolledBack(reader.length_prefixed("transaction name")?),
+            0x12 | 0x13 => TransactionMark::BeginInTables,
+            0x15 => {
+                reader.length_prefixed("commit timestamp")?;
+                TransactionMark::Committed(reader.length_prefixed("transaction name")?)
+            }
+            _ => TransactionMark::Committed(reader.length_prefixed("transaction name")?),
+        }),
+    }))
+}
+
+#[cold]
+fn two_phase() -> Error {
+    Error::new(ErrorKind::NotSupported, "a batch with marks of a two-phase transaction")
 }
 
 #[cfg(test)]
@@ -464,9 +584,10 @@ mod tests {
 
     #[test]
     fn what_this_version_cannot_resolve_is_refused_by_name() {
-        for (tag, name) in [(0x16, "wide-column"), (0x09, "two-phase")] {
+        for (record, name) in [(&b"\x16\x01a\x01b"[..], "wide-column"), (b"\x09", "two-phase")] {
             let mut bytes = vec![0; HEADER_LEN];
-            bytes.push(tag);
+            bytes[8] = 1;
+            bytes.extend_from_slice(record);
             let error = WriteBatch::from_bytes(&bytes).expect_err("unknown");
             assert_eq!(error.kind(), ErrorKind::NotSupported);
             assert!(error.to_string().contains(name), "{error}");
@@ -474,6 +595,34 @@ mod tests {
         let mut bytes = vec![0; HEADER_LEN];
         bytes.push(0x7E);
         assert_eq!(WriteBatch::from_bytes(&bytes).expect_err("unknown").kind(), ErrorKind::Corruption);
+    }
+
+    #[test]
+    fn records_of_logs_are_read_whatever_they_are_and_may_be_put_together_again() {
+        let mut bytes = sample().as_bytes().to_vec();
+        bytes[8] += 2;
+        bytes.extend_from_slice(
+            b"\x09\x16\x01e\x02ab\x0a\x02id\x0b\x02id\x0c\x01x\x15\x03now\x02id\x18\x01t\x01v\x12\x0d",
+        );
+        let (mut marks, mut again) = (Vec::new(), WriteBatch::new());
+        let read = WriteBatch::read(&bytes, &mut |record, raw| {
+            match record {
+                Record::Operation(_) => again.push_record(raw)?,
+                Record::Transaction(mark) => marks.push(format!("{mark:?}")),
+                Record::Nothing => {}
+            }
+            Ok(())
+        });
+        assert_eq!(read.expect("sound"), (SequenceNumber(4), 11));
+        assert_eq!(marks.len(), 6, "{marks:?}");
+        assert_eq!(marks[2], format!("{:?}", TransactionMark::Committed(b"id")));
+        let kinds: Vec<_> = again.iter().map(|operation| operation.expect("sound").kind).collect();
+        assert_eq!(kinds.len(), 11);
+        assert_eq!(kinds[9..], [ValueKind::WideColumnEntity, ValueKind::ValuePreferredSeqno]);
+        for cut in 0..bytes.len() - 2 {
+            let error = WriteBatch::read(&bytes[..cut], &mut |_, _| Ok(())).expect_err("cut");
+            assert_eq!(error.kind(), ErrorKind::Corruption, "cut at {cut}");
+        }
     }
 
     #[test]

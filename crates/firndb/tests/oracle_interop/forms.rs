@@ -113,7 +113,7 @@ fn oracle_databases_of_rocksdb_9_8_in_tables_of_its_own_go_from_hand_to_hand_who
 }
 
 /// Makes every OPTIONS file of a directory say something else.
-fn change_options(dir: &Path, changes: &[(&str, &str)]) {
+pub(crate) fn change_options(dir: &Path, changes: &[(&str, &str)]) {
     for path in files(dir, "").into_iter().filter(|path| path.to_string_lossy().contains("OPTIONS-")) {
         let text = String::from_utf8(PosixFs.read_whole(&path, 1 << 20).expect("readable")).expect("text");
         let line = |line: &str| match line.trim().split_once('=') {

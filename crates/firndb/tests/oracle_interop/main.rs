@@ -10,6 +10,7 @@ mod filters;
 mod firn;
 mod forms;
 mod live;
+mod looking;
 mod lost;
 mod merges;
 mod model;

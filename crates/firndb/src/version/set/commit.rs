@@ -259,7 +259,7 @@ impl VersionSet {
                 return Err(Error::new(ErrorKind::Internal, message));
             }
             fill_epochs(edit, &mut family);
-            // An edit without files (a log number) leaves the version as it is.
+            // An edit without files (a log number) leaves the version as it is. Garbage comes with the tables that refer to less.
             if !edit.new_files.is_empty() || !edit.deleted_files.is_empty() {
                 let applied = family.version.apply(edit).map_err(|error| {
                     error.because(
@@ -413,6 +413,19 @@ fn family_edits(family: &FamilySnapshot, state: &State, edits: &mut Vec<VersionE
     for new_files in cut(files, bytes_of_file) {
         edits.push(VersionEdit { family: family.id, new_files, ..VersionEdit::default() });
     }
+    // Behind the tables: what those name may come later, in one MANIFEST.
+    for blobs in cut(family.version.blobs.iter().collect(), |_| BLOB_BYTES) {
+        edits.push(VersionEdit {
+            family: family.id,
+            blob_additions: blobs.iter().map(|blob| blob.file.meta.clone()).collect(),
+            blob_garbage: blobs
+                .iter()
+                .filter(|blob| blob.garbage.count > 0)
+                .map(|blob| (blob.file.meta.number, blob.garbage))
+                .collect(),
+            ..VersionEdit::default()
+        });
+    }
     let cursors: Vec<_> = family.compact_cursors.iter().map(|(level, key)| (*level, key.clone())).collect();
     for compact_cursors in cut(cursors, |(_, key)| key.len()) {
         edits.push(VersionEdit { family: family.id, compact_cursors, ..VersionEdit::default() });
@@ -425,6 +438,9 @@ fn family_edits(family: &FamilySnapshot, state: &State, edits: &mut Vec<VersionE
         ..VersionEdit::default()
     });
 }
+
+/// About what a blob file takes in an edit.
+const BLOB_BYTES: usize = 128;
 
 /// About what a file takes in an edit.
 fn bytes_of_file((_, meta): &(u32, FileMeta)) -> usize {

@@ -39,6 +39,8 @@ use crate::sync::{Arc, Mutex};
 use crate::wal::writer::LogWriter;
 
 use super::Version;
+use super::apply::oldest_blobs;
+use super::blobs::BlobFiles;
 use super::edit::VersionEdit;
 use super::manifest::{self, DEFAULT_FAMILY, FamilyFiles, ManifestState};
 
@@ -258,7 +260,8 @@ impl VersionSet {
     ///
     /// # Errors
     /// `NoSuchDatabase` without CURRENT and data; `Corruption`; `InvalidArgument` if a family was made with another order than is
-    /// asked for; `NotSupported` if none is asked for and MANIFEST names one that is not built in.
+    /// asked for; `NotSupported` if none is asked for and MANIFEST names one that is not built in. For reading, the family is
+    /// there then, and its version has an obstacle.
     pub(crate) fn recover(
         config: VersionSetConfig,
         is_read_only: bool,
@@ -271,7 +274,7 @@ impl VersionSet {
         let mut past = Past { tables: found.named, max_family, ..Past::default() };
         for (id, mut family) in found.families {
             past.sequences.insert(id, std::mem::take(&mut family.sequences));
-            let snapshot = assemble_family(id, family, config.levels, orders);
+            let snapshot = assemble_family(id, family, config.levels, is_read_only, orders);
             families.insert(id, snapshot.map_err(|error| error.in_file(&path, None))?);
         }
         let mut largest = found.largest_number;
@@ -498,8 +501,10 @@ fn assemble_family(
     id: ColumnFamilyId,
     family: FamilyFiles,
     levels: usize,
+    is_read_only: bool,
     orders: &dyn Fn(&str, &str) -> Option<KeyOrder>,
 ) -> Result<FamilySnapshot> {
+    let mut obstacle = None;
     let bytewise = KeyOrder::Bytewise;
     let stored = family.comparator.as_deref().unwrap_or(bytewise.name());
     let order = match orders(&family.name, stored) {
@@ -520,12 +525,26 @@ fn assemble_family(
                         "column family {:?} is ordered by {stored}: open it with that comparator (`Options::comparators`)",
                         family.name
                     );
-                    return Err(Error::new(ErrorKind::NotSupported, message));
+                    let error = Error::new(ErrorKind::NotSupported, message);
+                    if !is_read_only {
+                        return Err(error);
+                    }
+                    obstacle = Some(error);
+                    KeyOrder::unknown(stored)
                 }
             }
         }
     };
-    let version = Version::from_files(order.clone(), levels, family.files.into_values().collect())?;
+    let files = family.files.into_values().collect();
+    let mut version = match obstacle {
+        None => Version::from_files(order.clone(), levels, files)?,
+        Some(_) => Version::from_files_in_any_order(order.clone(), levels, files)?,
+    };
+    let blobs = BlobFiles::kept(family.blobs.into_values(), oldest_blobs(&version))?;
+    version = version.with_blobs(Arc::new(blobs));
+    if let Some(obstacle) = obstacle {
+        version = version.obstructed(obstacle);
+    }
     Ok(FamilySnapshot {
         id,
         name: family.name,

@@ -1,0 +1,204 @@
+//! Verbs that only look work on every directory that RocksDB opens: what cannot be read fails alone, and by name.
+
+use std::path::Path;
+
+use firndb::{Db, ErrorKind, Fs, Options, PosixFs, column_families_in, inspect, verify_directory};
+use firndb_testkit::hex;
+
+use crate::forms::change_options;
+use crate::rocks::{Release, drive, files, ldb};
+
+/// What a reader of all entries gets.
+#[derive(Clone, Copy)]
+enum Reads {
+    /// So many entries.
+    All(usize),
+    /// An error that names this; `k00000` is readable, or not.
+    Fails(&'static str, bool),
+}
+
+struct Case {
+    release: Release,
+    options: &'static str,
+    /// `PUTS` stands for 300 puts of `k00000` and on.
+    script: &'static str,
+    reads: Reads,
+    /// What a verification says it could not check.
+    unchecked: Option<&'static str>,
+}
+
+const fn case(release: Release, options: &'static str, script: &'static str, reads: Reads) -> Case {
+    Case { release, options, script, reads, unchecked: None }
+}
+
+const PREPARE: &str = "close\nopen two_phase;\nprepare 61 62\n";
+
+fn cases() -> Vec<Case> {
+    use Reads::{All, Fails};
+    use Release::{Nine, Seven};
+    let mut all = vec![
+        case(Nine, "", "PUTS\nentity default 7a 6262\n", Fails("entity", true)),
+        case(Nine, "", "PUTS\nentity default 7a 6262\nflush default\n", Fails("entity", true)),
+        case(Seven, "enable_blob_files=true;min_blob_size=100;", "PUTS\nflush default\n", Fails("blob", true)),
+        case(
+            Nine,
+            "enable_blob_files=true;min_blob_size=100",
+            "PUTS\nflush default\nput default 6b3030303032 31\n",
+            Fails("blob", true),
+        ),
+        case(Seven, "", "PUTS\nPREPARE", All(300)),
+    ];
+    all.push(Case {
+        unchecked: Some("plain table"),
+        ..case(
+            Seven,
+            "table_factory=PlainTable;prefix_extractor=rocksdb.FixedPrefix.2;",
+            "PUTS\nflush default\nput default 6b3030303030 31\n",
+            Fails("plain table", true),
+        )
+    });
+    all.push(Case {
+        unchecked: Some("compressed"),
+        ..case(Seven, "wal_compression=kZSTD;", "PUTS\n", Fails("compressed", false))
+    });
+    all.push(Case {
+        unchecked: Some("u64ts"),
+        ..case(Seven, "comparator=leveldb.BytewiseComparator.u64ts;", "flush default\n", Fails("u64ts", false))
+    });
+    all
+}
+
+fn made(case: &Case, dir: &Path) {
+    let puts: String = (0..300)
+        .map(|i| {
+            // Every third is long.
+            let value = vec![i as u8; if i % 3 == 2 { 200 } else { 20 }];
+            format!("put default {} {}\n", hex(format!("k{i:05}").as_bytes()), hex(&value))
+        })
+        .collect();
+    let script = case.script.replace("PUTS\n", &puts).replace("PREPARE", PREPARE);
+    drive(case.release, dir, &format!("open {}\n{script}sync\nexit\n", case.options));
+}
+
+fn count(db: &Db) -> firndb::Result<usize> {
+    db.iter()?.try_fold(0, |count, entry| entry.map(|_| count + 1))
+}
+
+/// Every verb that only looks; what one says by name is compared.
+fn look(label: &str, dir: &Path, reads: Reads, unchecked: Option<&str>) {
+    let families = column_families_in(dir, &Options::default()).expect("families");
+    assert_eq!(families.len(), 1, "{label}");
+    let db = Db::open_read_only(dir, Options::default()).unwrap_or_else(|error| panic!("{label}: {error}"));
+    assert_eq!(db.stats().families.len(), 1, "{label}");
+    match (count(&db), reads) {
+        (Ok(found), Reads::All(expected)) => assert_eq!(found, expected, "{label}"),
+        (Err(error), Reads::Fails(name, is_first_readable)) => {
+            assert_eq!(error.kind(), ErrorKind::NotSupported, "{label}: {error}");
+            assert!(error.to_string().to_lowercase().contains(name), "{label}: {error}");
+            let first = db.get("k00000");
+            assert_eq!(first.is_ok(), is_first_readable, "{label}: {first:?}");
+            assert!(!is_first_readable || first.expect("readable").is_some(), "{label}");
+        }
+        (found, _) => panic!("{label}: a scan ended with {found:?}"),
+    }
+    db.close().expect("closes");
+    let report = verify_directory(dir, &Options::default(), &mut |_| {}).expect("verified");
+    assert!(report.damages.is_empty(), "{label}: {:?}", report.damages);
+    let said: Vec<String> = report.unchecked.iter().map(ToString::to_string).collect();
+    match unchecked {
+        None => assert!(said.is_empty(), "{label}: {said:?}"),
+        Some(name) => assert!(said.iter().any(|said| said.to_lowercase().contains(name)), "{label}: {said:?}"),
+    }
+    for path in files(dir, "") {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let each = &mut |_| Ok(());
+        let dumped = match () {
+            () if name.starts_with("MANIFEST-") => inspect::manifest(&PosixFs, &path, each),
+            () if name.ends_with(".log") => inspect::wal(&PosixFs, &path, each),
+            () if name.ends_with(".sst") => inspect::sst(&PosixFs, &path, each),
+            () => continue,
+        };
+        match dumped {
+            Ok(()) => {}
+            Err(error) if unchecked.is_some() && error.kind() == ErrorKind::NotSupported => {}
+            Err(error) => panic!("{label}: {name}: {error}"),
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_verbs_that_look_refuse_nothing_that_they_need_not_read() {
+    let temp = tempfile::tempdir().expect("a directory");
+    for (index, case) in cases().iter().enumerate() {
+        let dir = temp.path().join(index.to_string());
+        made(case, &dir);
+        look(&format!("{:?} {} {}", case.release, case.options, case.script), &dir, case.reads, case.unchecked);
+    }
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_an_options_file_keeps_nobody_from_reading_whatever_is_in_it() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let plain = case(Release::Seven, "", "PUTS\nflush default\nput default 61 62\n", Reads::All(301));
+    let spoil = |name: &str, change: &dyn Fn(String) -> Option<String>| {
+        let dir = temp.path().join(name);
+        made(&plain, &dir);
+        for path in files(&dir, "").into_iter().filter(|path| path.to_string_lossy().contains("OPTIONS-")) {
+            let text = String::from_utf8(PosixFs.read_whole(&path, 1 << 20).expect("readable")).expect("text");
+            match change(text) {
+                Some(text) => PosixFs.write_atomically(&path, &path.with_extension("new"), text.as_bytes()),
+                None => PosixFs.remove_file(&path),
+            }
+            .expect("changed");
+        }
+        let db = Db::open_read_only(&dir, Options::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(count(&db).expect("readable"), 301, "{name}");
+        let said = db.recovery_report().not_read.len();
+        assert_eq!(column_families_in(&dir, &Options::default()).expect("families").len(), 1);
+        let report = verify_directory(&dir, &Options::default(), &mut |_| {}).expect("verified");
+        let is_named = |error: &firndb::Error| error.to_string().contains("OPTIONS-");
+        assert!(report.damages.iter().all(is_named), "{name}: {:?}", report.damages);
+        (said, report.damages.len())
+    };
+    assert_eq!(spoil("gone", &|_| None), (0, 0));
+    assert_eq!(spoil("empty", &|_| Some(String::new())), (1, 1));
+    assert_eq!(spoil("cut", &|text| Some(text[..text.len() / 2].to_owned() + "\nhalf")), (1, 1));
+    assert_eq!(spoil("garbage", &|_| Some("\u{1}\u{2}\u{3}".to_owned())), (1, 1));
+    let unknown = "[DBOptions]\n  not_yet_thought_of={a=b;c={d=e}}";
+    assert_eq!(spoil("unknown", &|text| Some(text.replacen("[DBOptions]", unknown, 1))), (0, 0));
+    let nonsense = |text: String| Some(text.replacen("write_buffer_size=67108864", "write_buffer_size=much", 1));
+    assert_eq!(spoil("nonsense", &nonsense), (1, 1));
+    let other = |text: String| Some(text.replacen("comparator=leveldb.", "comparator=other.", 1));
+    assert_eq!(spoil("order", &other), (1, 1));
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_logs_in_another_directory_are_read() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let (dir, wals) = (temp.path().join("db"), temp.path().join("wals"));
+    let options = format!("wal_dir={};", wals.display());
+    drive(Release::Seven, &dir, &format!("open {options}\nput default 61 62\nsync\nexit\n"));
+    look("wal_dir", &dir, Reads::All(1), Some("wal_dir"));
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_a_merge_operator_that_nobody_knows_keeps_nobody_from_other_keys() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let dir = temp.path().join("db");
+    drive(
+        Release::Seven,
+        &dir,
+        "open uint64add;\nmerge default 7a 0100000000000000\nput default 6b3030303030 31\nflush default\nexit\n",
+    );
+    change_options(&dir, &[("merge_operator", "somebodys.Operator")]);
+    look("merge operator", &dir, Reads::Fails("somebodys.operator", true), None);
+    // Eleven has tags and fields of its own in MANIFEST.
+    let dir = temp.path().join("eleven");
+    ldb(Release::Eleven, &dir, &["--create_if_missing", "put", "a", "1"], "");
+    ldb(Release::Eleven, &dir, &["put", "b", "1"], "");
+    look("eleven", &dir, Reads::All(2), None);
+}
