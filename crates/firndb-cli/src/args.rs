@@ -93,6 +93,8 @@ pub(crate) enum Verb {
     Compact { db: PathBuf },
     /// Check every file against every promise of the format
     Verify { db: PathBuf },
+    /// Which releases of RocksDB can open it as it is now, and what keeps others from it
+    Compat { db: PathBuf },
     /// Levels, amplification, cache, pins, stalls
     Stats { db: PathBuf },
     /// List, create or drop column families

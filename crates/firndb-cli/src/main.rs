@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod compat;
 mod dump;
 mod failure;
 mod load;
@@ -56,8 +57,15 @@ fn outlive_file_size_limit() -> std::io::Result<()> {
 fn run(arguments: &Arguments) -> Outcome {
     let form = arguments.form();
     let family = arguments.cf.as_deref();
-    if let (Some(_), Verb::Verify { .. } | Verb::Cf { .. } | Verb::Dump { .. } | Verb::Tour { .. } | Verb::Bench(_)) =
-        (family, &arguments.verb)
+    if let (
+        Some(_),
+        Verb::Verify { .. }
+        | Verb::Compat { .. }
+        | Verb::Cf { .. }
+        | Verb::Dump { .. }
+        | Verb::Tour { .. }
+        | Verb::Bench(_),
+    ) = (family, &arguments.verb)
     {
         return Err(Failure::Usage("--cf means nothing to this verb".to_owned()));
     }
@@ -72,6 +80,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Verb::Flush { db } => write::flush(db, family),
         Verb::Compact { db } => write::compact(db, family),
         Verb::Verify { db } => verify::verify(db, form),
+        Verb::Compat { db } => compat::compat(db, form),
         Verb::Stats { db } => stats::stats(db, family, form),
         Verb::Cf { verb } => write::column_family(verb, form),
         Verb::Dump { what, file } => dump::dump(*what, file, form),

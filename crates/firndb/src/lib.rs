@@ -55,7 +55,10 @@ pub use format::merge::{MergeFailure, MergeOperator, MergeRule};
 pub use format::prefix::PrefixExtractor;
 pub use fs::*;
 pub use metrics::*;
-pub use offline::{VerifyProgress, VerifyReport, column_families_in, inspect, verify_directory};
+pub use offline::{
+    Compatibility, Release, Requirement, VerifyProgress, VerifyReport, column_families_in, compatibility, inspect,
+    verify_directory,
+};
 pub use options::{
     BackgroundMode, CompactionOptionsFifo, CompactionOptionsUniversal, CompactionPri, CompactionStopStyle,
     CompactionStyle, FamilyDescriptor, FamilyOptions, IndexType, Options,

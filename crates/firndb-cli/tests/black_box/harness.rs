@@ -31,10 +31,15 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
+/// As records of logs have it, over type and payload.
+pub(crate) fn masked_crc(checked: &[u8]) -> u32 {
+    crc32c(checked).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
 /// A record of a log or MANIFEST, whole in one fragment, as RocksDB's log format has it.
 pub(crate) fn log_record(payload: &[u8]) -> Vec<u8> {
     let checked = [&[1][..], payload].concat();
-    let crc = crc32c(&checked).rotate_right(15).wrapping_add(0xa282_ead8);
+    let crc = masked_crc(&checked);
     let length = u16::try_from(payload.len()).expect("it fits a block");
     [&crc.to_le_bytes()[..], &length.to_le_bytes(), &checked].concat()
 }

@@ -1,5 +1,6 @@
 //! The command `firn` from outside: what it prints, where, and with which exit code.
 
+mod compat;
 mod damage;
 mod flips;
 mod forms;

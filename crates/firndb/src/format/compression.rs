@@ -288,6 +288,51 @@ pub(crate) fn decompress(byte: u8, input: &[u8], limit: usize, dictionary: Optio
     }
 }
 
+/// Decompresses the one zstd frame that `input` is into `out` (emptied first), which never gets much longer than `limit`.
+///
+/// # Errors
+/// `Corruption` if it is none; `Limit` if it becomes longer; `NotSupported` in a build without zstd.
+pub(crate) fn decompress_frame(input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    #[cfg(feature = "zstd")]
+    {
+        use structured_zstd::decoding::{BlockDecodingStrategy, ContentChecksum, FrameDecoder};
+        let wrong = |why: String| bad(CorruptionKind::Malformed, format!("a zstd frame: {why}"));
+        let mut rest = input;
+        let mut decoder = FrameDecoder::new();
+        decoder.set_content_checksum(ContentChecksum::Verify);
+        decoder.init(&mut rest).map_err(|error| wrong(error.to_string()))?;
+        loop {
+            // What the frame claims to become is not believed: memory follows what it does become.
+            let is_done = decoder
+                .decode_blocks(&mut rest, BlockDecodingStrategy::UptoBytes(FRAME_STEP))
+                .map_err(|error| wrong(error.to_string()))?;
+            decoder.collect_to_writer(&mut *out).map_err(|error| wrong(error.to_string()))?;
+            if out.len() > limit {
+                return Err(exceeded("a decompressed record", out.len(), limit));
+            }
+            if is_done {
+                break;
+            }
+        }
+        let checked = decoder.verify_content_size().and_then(|()| decoder.verify_content_checksum());
+        checked.map_err(|error| wrong(error.to_string()))?;
+        match rest.len() {
+            0 => Ok(()),
+            more => Err(wrong(format!("{more} bytes behind its end"))),
+        }
+    }
+    #[cfg(not(feature = "zstd"))]
+    {
+        let _ = (input, limit);
+        Err(missing(Compression::Zstd))
+    }
+}
+
+/// Bytes that a frame is decompressed by.
+#[cfg(feature = "zstd")]
+const FRAME_STEP: usize = 1 << 16;
+
 fn checked_size(size: usize, limit: usize) -> Result<usize> {
     match size <= limit {
         true => Ok(size),
@@ -421,6 +466,31 @@ mod tests {
         for codec in CODECS {
             assert!(decompress(codec.to_byte(), &claims_4_gib, 64 << 20, None).is_err(), "{codec:?}");
         }
+    }
+
+    #[test]
+    #[cfg(feature = "zstd")]
+    fn a_frame_comes_back_within_its_limit_and_every_cut_of_it_is_an_error() {
+        use structured_zstd::encoding::{CompressionLevel, compress_slice_to_vec};
+        let mut out = Vec::new();
+        for len in [0, 1, 100, 70_000, 400_000] {
+            let plain: Vec<u8> = (0..len).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x1f).collect();
+            let frame = compress_slice_to_vec(&plain, CompressionLevel::Level(3));
+            decompress_frame(&frame, plain.len(), &mut out).expect("sound");
+            assert!(out == plain, "{len}");
+            for cut in (0..frame.len()).step_by(1 + frame.len() / 100) {
+                let error = decompress_frame(&frame[..cut], plain.len(), &mut out).expect_err("cut");
+                assert!(error.corruption().is_some(), "{error}");
+            }
+            let longer = [&frame[..], b"x"].concat();
+            assert!(decompress_frame(&longer, plain.len(), &mut out).expect_err("longer").corruption().is_some());
+        }
+        // Little becomes very much: it is given up early.
+        let bomb = compress_slice_to_vec(&vec![0; 64 << 20], CompressionLevel::Level(3));
+        assert!(bomb.len() < 64 << 10);
+        let error = decompress_frame(&bomb, 1 << 20, &mut out).expect_err("too much");
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(out.len() < 16 << 20, "{}", out.len());
     }
 
     #[test]

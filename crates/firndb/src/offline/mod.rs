@@ -1,6 +1,6 @@
 //! Looking at a directory or a file without a database.
 //!
-//! Flow: a path and an `Fs` -> [`column_families_in`] (what MANIFEST alone says) or [`inspect`] (the records of one file, one after the other) or [`verify`] (a whole directory
+//! Flow: a path and an `Fs` -> [`column_families_in`] (what MANIFEST alone says), [`compatibility`] (which RocksDBs can open it) or [`inspect`] (the records of one file, one after the other) or [`verify`] (a whole directory
 //! against everything that the format promises) -> a person or a tool. Both read tables as a [`table::OfflineTable`] and
 //! logs with [`log::walk`]; MANIFEST, OPTIONS and the evidence for lost tables are those of `version`, `opening` and
 //! `recovery`.
@@ -12,11 +12,13 @@
 //!
 //! Threads: the caller's alone.
 
+mod compat;
 mod families;
 pub mod inspect;
 mod log;
 mod table;
 mod verify;
 
+pub use compat::{Compatibility, Release, Requirement, compatibility};
 pub use families::column_families_in;
 pub use verify::{VerifyProgress, VerifyReport, verify_directory};

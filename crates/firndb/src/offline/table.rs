@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cache::BlockCache;
 use crate::error::{CorruptionKind, Error, Result};
+use crate::format::checksum::ChecksumType;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{ParsedKey, SequenceNumber};
 use crate::fs::Fs;
@@ -76,6 +77,11 @@ impl OfflineTable {
 
     pub(super) fn properties(&self) -> &TableProperties {
         self.reader.properties()
+    }
+
+    /// Its format_version, and the checksum of its blocks.
+    pub(super) fn form(&self) -> (u32, ChecksumType) {
+        self.reader.form()
     }
 
     /// Calls back with every entry's key and value, in order.

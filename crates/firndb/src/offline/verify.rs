@@ -193,7 +193,7 @@ pub fn verify_directory(
     Ok(report)
 }
 
-fn recover(dir: &Path, options: &Options) -> Result<Recovered> {
+pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered> {
     let config = VersionSetConfig {
         fs: Arc::clone(&options.fs),
         dir: dir.to_owned(),

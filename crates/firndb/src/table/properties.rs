@@ -54,6 +54,11 @@ pub(crate) struct TableProperties {
     pub(crate) external_version: Option<u32>,
     pub(crate) external_sequence: Option<u64>,
     pub(crate) has_embedded_blobs: bool,
+    /// Forms that not all releases of RocksDB read.
+    pub(crate) has_values_apart: bool,
+    pub(crate) uniform_blocks: u64,
+    pub(crate) has_decoupled_filters: bool,
+    pub(crate) has_times_in_memtables_only: bool,
     /// Ours: every entry was in a log before it was in a table.
     pub(crate) is_all_logged: bool,
     /// Ours: entries that are in the table beside a newer one of their key, since a snapshot saw them. `None` if the
@@ -222,6 +227,10 @@ impl TableProperties {
             "tail.start.offset" => self.tail_start = number()?,
             "external_sst_file.version" => self.external_version = u32_at(value, 0),
             "external_sst_file.global_seqno" => self.external_sequence = u64_at(value, 0),
+            "separate.key.value.in.data.block" => self.has_values_apart = number()? != 0,
+            "num.uniform.blocks" => self.uniform_blocks = number()?,
+            "block.based.table.decoupled.partitioned.filters" => self.has_decoupled_filters = value != b"0",
+            "user.defined.timestamps.persisted" => self.has_times_in_memtables_only = number()? == 0,
             "embedded.blob.stats" => self.has_embedded_blobs = true,
             _ => {}
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
-use crate::format::checksum::unique_id;
+use crate::format::checksum::{ChecksumType, unique_id};
 use crate::format::coding::Reader;
 use crate::format::comparator::KeyOrder;
 use crate::format::compression::{Compression, Dictionary};
@@ -132,6 +132,11 @@ impl TableReader {
 
     pub(crate) fn properties(&self) -> &TableProperties {
         &self.properties
+    }
+
+    /// The format_version, and the checksum of blocks.
+    pub(crate) fn form(&self) -> (u32, ChecksumType) {
+        (self.source.footer.format_version, self.source.footer.checksum)
     }
 
     pub(crate) fn order(&self) -> &KeyOrder {

@@ -8,6 +8,9 @@
 //! | legacy, 7 | `u32 masked crc, u16 length, u8 type` |
 //! | recyclable, 11 | the same, then `u32` low half of the log's number |
 //!
+//! A compressed log begins with a record that names the codec. Each logical record is then one zstd frame, cut into fragments as
+//! any other; records of one fragment that are no data are as they are.
+//!
 //! The CRC covers everything from the type byte to the end of the payload. Source: RocksDB `db/log_format.h`.
 
 pub(crate) mod reader;

@@ -8,11 +8,16 @@ use std::path::PathBuf;
 
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::checksum::{crc32c_parts, unmask};
+use crate::format::coding::u32_at;
+use crate::format::compression::decompress_frame;
 use crate::format::limits::RECORD_BYTES_MAX;
 use crate::fs::RandomAccessFile;
 use crate::sync::Arc;
 
 use super::{BLOCK_LEN, LEGACY_HEADER_LEN, RECYCLABLE_HEADER_LEN, kind};
+
+/// The number of zstd, the only codec that compressed logs have.
+const ZSTD: u32 = 7;
 
 /// What [`LogReader::next`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(crate) struct LogPosition {
     /// What the records before were: the log does not mix the two forms, and the end of a recycled log is told by it.
     has_legacy: bool,
     has_recyclable: bool,
+    /// The log's first record said so.
+    is_compressed: bool,
 }
 
 impl LogPosition {
@@ -73,6 +80,10 @@ pub(crate) struct LogReader {
     has_recyclable: bool,
     /// Where the log says that keys have user-defined timestamps.
     timestamps_at: Option<u64>,
+    has_skipped: bool,
+    is_compressed: bool,
+    /// The bytes of a compressed record, while it is made of them.
+    frame: Vec<u8>,
 }
 
 impl LogReader {
@@ -91,7 +102,25 @@ impl LogReader {
             has_legacy: false,
             has_recyclable: false,
             timestamps_at: None,
+            has_skipped: false,
+            is_compressed: false,
+            frame: Vec::new(),
         }
+    }
+
+    /// The log says, up to here, that keys have user-defined timestamps.
+    pub(crate) fn has_timestamps(&self) -> bool {
+        self.timestamps_at.is_some()
+    }
+
+    /// The log has, up to here, records that are not known and may be skipped.
+    pub(crate) fn has_skipped(&self) -> bool {
+        self.has_skipped
+    }
+
+    /// The log's records are compressed.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.is_compressed
     }
 
     /// `NotSupported` if keys were met that have user-defined timestamps.
@@ -104,8 +133,8 @@ impl LogReader {
 
     /// Behind the last whole record that was returned, whatever was met after it (the end, a torn tail, damage).
     pub(crate) fn position(&self) -> LogPosition {
-        let LogReader { has_legacy, has_recyclable, .. } = *self;
-        LogPosition { offset: self.behind_record, has_legacy, has_recyclable }
+        let LogReader { has_legacy, has_recyclable, is_compressed, .. } = *self;
+        LogPosition { offset: self.behind_record, has_legacy, has_recyclable, is_compressed }
     }
 
     /// Goes to a position of this file, forward or back, and reads the file anew from its block on: what was appended
@@ -127,6 +156,7 @@ impl LogReader {
         (self.block, self.block_start, self.at) = (block, block_start, at);
         (self.cut_off_at, self.behind_record) = (None, position.offset);
         (self.has_legacy, self.has_recyclable) = (position.has_legacy, position.has_recyclable);
+        self.is_compressed = position.is_compressed;
         Ok(())
     }
 
@@ -138,7 +168,7 @@ impl LogReader {
     /// Reads the next logical record into `record`.
     ///
     /// # Errors
-    /// The file system's, and `NotSupported` for WAL compression and records that are too long.
+    /// The file system's, and `NotSupported` for codecs that are not there and records that are too long.
     pub(crate) fn next(&mut self, record: &mut Vec<u8>) -> Result<ReadOutcome> {
         record.clear();
         self.cut_off_at = None;
@@ -177,8 +207,14 @@ impl LogReader {
                     }
                     record.extend_from_slice(&self.block[from..end]);
                     if matches!(plain, kind::FULL | kind::LAST) {
+                        let offset = start.unwrap_or(offset);
+                        if self.is_compressed
+                            && let Some(wrong) = self.decompress(record, offset)?
+                        {
+                            return Ok(wrong);
+                        }
                         self.behind_record = self.here();
-                        return Ok(ReadOutcome::Record { offset: start.unwrap_or(offset) });
+                        return Ok(ReadOutcome::Record { offset });
                     }
                 }
             }
@@ -308,7 +344,7 @@ impl LogReader {
             }
             let from = self.at + header_len;
             self.at = from + length;
-            match self.judge(kind, is_recyclable, offset)? {
+            match self.judge(kind, is_recyclable, offset, from..from + length)? {
                 Verdict::Data => return Ok(Fragment::Payload { kind, offset, start: from, end: from + length }),
                 Verdict::Skip => {}
                 Verdict::Bad(reason) => return Ok(Fragment::Corrupt { offset, reason }),
@@ -336,7 +372,13 @@ impl LogReader {
         }
     }
 
-    fn judge(&mut self, kind: u8, is_recyclable: bool, offset: u64) -> Result<Verdict> {
+    fn judge(
+        &mut self,
+        kind: u8,
+        is_recyclable: bool,
+        offset: u64,
+        payload: std::ops::Range<usize>,
+    ) -> Result<Verdict> {
         match kind {
             kind::FULL..=kind::RECYCLABLE_LAST => {
                 let is_mixed = if is_recyclable { self.has_legacy } else { self.has_recyclable };
@@ -347,14 +389,48 @@ impl LogReader {
                 self.has_recyclable |= is_recyclable;
                 Ok(Verdict::Data)
             }
-            kind::SET_COMPRESSION => Err(self.unsupported(offset, "the log is compressed")),
+            kind::SET_COMPRESSION => self.set_compression(payload, offset),
             // They are part of the keys: who does not ask for times sees nothing else.
             kind::TIMESTAMP_SIZES | kind::RECYCLABLE_TIMESTAMP_SIZES => {
                 self.timestamps_at.get_or_insert(offset);
                 Ok(Verdict::Skip)
             }
-            kind::IGNORABLE.. => Ok(Verdict::Skip),
+            kind::IGNORABLE.. => {
+                self.has_skipped = true;
+                Ok(Verdict::Skip)
+            }
             _ => Ok(Verdict::Bad(format!("record type {kind} does not exist"))),
+        }
+    }
+
+    /// The record that says how all the others are compressed.
+    #[cold]
+    fn set_compression(&mut self, payload: std::ops::Range<usize>, offset: u64) -> Result<Verdict> {
+        if self.behind_record > 0 {
+            return Ok(Verdict::Bad("the log becomes a compressed one behind its first record".to_owned()));
+        }
+        match u32_at(&self.block[payload.start..payload.end.min(payload.start + 4)], 0) {
+            Some(0) => {}
+            Some(ZSTD) => self.is_compressed = true,
+            Some(other) => return Err(self.unsupported(offset, &format!("the log is compressed with codec {other}"))),
+            None => return Ok(Verdict::Bad("a record that names a codec and is too short for one".to_owned())),
+        }
+        Ok(Verdict::Skip)
+    }
+
+    /// Makes the record of the frame that it is; what is wrong with that, if something is.
+    #[cold]
+    fn decompress(&mut self, record: &mut Vec<u8>, offset: u64) -> Result<Option<ReadOutcome>> {
+        std::mem::swap(record, &mut self.frame);
+        match decompress_frame(&self.frame, RECORD_BYTES_MAX, record) {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                record.clear();
+                match error.corruption() {
+                    Some(found) => Ok(Some(ReadOutcome::Corrupt { offset, reason: found.detail.clone() })),
+                    None => Err(self.unsupported(offset, &error.to_string())),
+                }
+            }
         }
     }
 

@@ -8,7 +8,9 @@ use crate::relay::{Codec, End, LZ4, Relay, Seen, ZSTD};
 use crate::rocks::{Release, files, ldb};
 
 /// Options of 7.8 under which it writes other files, in other orders, or with other contents.
-const FORMS: [&str; 41] = [
+const FORMS: [&str; 43] = [
+    "wal_compression=kZSTD;",
+    "wal_compression=kZSTD;recycle_log_file_num=4;two_write_queues=true;",
     "compaction_style=kCompactionStyleUniversal;",
     "compaction_style=kCompactionStyleUniversal;num_levels=1;",
     "compaction_style=kCompactionStyleFIFO;",

@@ -57,10 +57,7 @@ fn cases() -> Vec<Case> {
             Fails("plain table", true),
         )
     });
-    all.push(Case {
-        unchecked: Some("compressed"),
-        ..case(Seven, "wal_compression=kZSTD;", "PUTS\n", Fails("compressed", false))
-    });
+    all.push(case(Seven, "wal_compression=kZSTD;", "PUTS\n", All(300)));
     all.push(Case {
         unchecked: Some("u64ts"),
         ..case(Seven, "comparator=leveldb.BytewiseComparator.u64ts;", "flush default\n", Fails("u64ts", false))
@@ -201,4 +198,62 @@ fn oracle_a_merge_operator_that_nobody_knows_keeps_nobody_from_other_keys() {
     ldb(Release::Eleven, &dir, &["--create_if_missing", "put", "a", "1"], "");
     ldb(Release::Eleven, &dir, &["put", "b", "1"], "");
     look("eleven", &dir, Reads::All(2), None);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_compressed_logs_are_recovered_as_rocksdb_recovers_them_wherever_they_are_cut() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let seed = firndb_testkit::from_environment("FIRN_SEED").unwrap_or(1);
+    let mut random = firndb_testkit::Random::new(seed);
+    for (release, options) in [
+        (Release::Seven, "wal_compression=kZSTD;write_buffer_size=100000000;"),
+        (Release::Seven, "wal_compression=kZSTD;recycle_log_file_num=2;write_buffer_size=100000000;"),
+    ] {
+        let dir = temp.path().join(format!("{release:?}{}", options.len()));
+        let mut script = format!("open {options}\n");
+        for i in 0..60 {
+            let len = random.one_of(&[0, 10, 1000, 30_000, 100_000]);
+            // Half of it compresses.
+            let value: Vec<u8> = (0..len).map(|at| if at % 2 == 0 { random.below(256) as u8 } else { 7 }).collect();
+            script += &format!("put default {} {}\n", hex(format!("k{i:05}").as_bytes()), crate::rocks::word(&value));
+        }
+        drive(release, &dir, &(script + "sync\nexit\n"));
+        let log = files(&dir, ".log").pop().expect("a log");
+        let whole = PosixFs.read_whole(&log, 1 << 30).expect("readable");
+        assert_eq!(whole[6], 9, "compressed");
+        let mut cuts: Vec<usize> = (0..12).map(|_| random.below(whole.len() as u64) as usize).collect();
+        cuts.push(whole.len());
+        for cut in cuts {
+            let copy = temp.path().join(format!("{release:?}{}-{cut}", options.len()));
+            crate::compat::copy_of(&dir, &copy);
+            let log = copy.join(log.file_name().expect("a name"));
+            PosixFs.write_atomically(&log, &log.with_extension("cut"), &whole[..cut]).expect("written");
+            let db = Db::open_read_only(&copy, Options::default()).expect("opens");
+            let ours = crate::firn::dump_of(&db);
+            db.close().expect("closes");
+            let report = verify_directory(&copy, &Options::default(), &mut |_| {}).expect("verified");
+            assert!(report.damages.is_empty() && report.unchecked.is_empty(), "cut at {cut}: {report:?}");
+            let db = Db::open_with(&copy, Options::default()).expect("opens");
+            assert_eq!(crate::firn::dump_of(&db), ours, "cut at {cut}");
+            drop(db);
+            crate::compat::copy_of(&dir, &copy.with_extension("theirs"));
+            let log = copy.with_extension("theirs").join(log.file_name().expect("a name"));
+            PosixFs.write_atomically(&log, &log.with_extension("cut"), &whole[..cut]).expect("written");
+            let theirs = drive(release, &copy.with_extension("theirs"), "open \ndump\nexit\n");
+            crate::rocks::assert_same_dump(
+                &format!("FIRN_SEED={seed}: {release:?} {options} cut at {cut}"),
+                &ours,
+                &theirs,
+            );
+        }
+    }
+    let dir = temp.path().join("eleven");
+    ldb(Release::Eleven, &dir, &["--create_if_missing", "put", "first", "1"], "");
+    change_options(&dir, &[("wal_compression", "kZSTD")]);
+    let rows: String = (0..500).map(|i| format!("key{i:05} ==> value {i}\n")).collect();
+    ldb(Release::Eleven, &dir, &["--try_load_options", "load"], &rows);
+    let log = files(&dir, ".log").pop().expect("a log");
+    assert_eq!(PosixFs.read_whole(&log, 1 << 30).expect("readable")[6], 9, "compressed");
+    look("11.1", &dir, Reads::All(501), None);
 }

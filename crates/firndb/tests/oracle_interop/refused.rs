@@ -22,7 +22,7 @@ const fn refused(name: &'static str, release: Release, options: &'static str, sc
 const PREPARED: &str = "PUTS\nclose\nopen two_phase;\nprepare 61 62\n";
 
 /// `PUTS` stands for many puts; the others are done as they are.
-const REFUSED: [Refused; 8] = [
+const REFUSED: [Refused; 7] = [
     refused("entity", Release::Nine, "", "entity default 61 6262\n"),
     refused("entity", Release::Nine, "", "entity default 61 6262\nflush default\n"),
     refused("blob", Release::Seven, "enable_blob_files=true;min_blob_size=2;", "PUTS\nflush default\n"),
@@ -33,7 +33,6 @@ const REFUSED: [Refused; 8] = [
         "table_factory=PlainTable;prefix_extractor=rocksdb.FixedPrefix.2;",
         "PUTS\nflush default\n",
     ),
-    refused("log is compressed", Release::Seven, "wal_compression=kZSTD;", "PUTS\n"),
     refused(
         "bytewisecomparator.u64ts",
         Release::Seven,

@@ -267,3 +267,82 @@ fn zeros_with_something_behind_them_are_a_hole() {
         assert!(all[at..].iter().any(|(_, record)| *record == records[3999]), "{begin} {len}");
     }
 }
+
+/// A log whose first record names a codec, and whose others are the frames of `records`.
+#[cfg(feature = "zstd")]
+fn compressed(recyclable: Option<u32>, codec: u8, records: &[Vec<u8>]) -> Vec<u8> {
+    use structured_zstd::encoding::{CompressionLevel, compress_slice_to_vec};
+    let frames = records.iter().map(|record| compress_slice_to_vec(record, CompressionLevel::Level(1)));
+    let all: Vec<Vec<u8>> = std::iter::once(vec![codec, 0, 0, 0]).chain(frames).collect();
+    let mut bytes = written(&MemoryFs::default(), recyclable, &all);
+    if recyclable.is_some() {
+        // That record has the short header: what the number took is no longer there.
+        bytes.splice(7..11, []);
+    }
+    bytes[6] = kind::SET_COMPRESSION;
+    let crc = crate::format::checksum::mask(crc32c_parts(&[&bytes[6..11]]));
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+#[cfg(feature = "zstd")]
+fn records_of_compressed_logs_come_back_and_a_cut_loses_only_what_it_cuts() {
+    let records: Vec<Vec<u8>> = [0, 1, 100, 40_000, 200_000, 3]
+        .iter()
+        .map(|len| {
+            let mut state = 1_u64;
+            let mut next = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 40) as u8
+            };
+            (0..*len).map(|_| next()).collect()
+        })
+        .collect();
+    let bytes = compressed(None, 7, &records);
+    assert!(bytes.len() > 4 * BLOCK_LEN, "some have several fragments");
+    assert_eq!(good(&bytes), records);
+    for cut in (0..bytes.len()).step_by(997) {
+        let found = good(&bytes[..cut]);
+        assert!(found[..] == records[..found.len()], "cut at {cut}");
+        assert!(outcomes(&bytes[..cut]).iter().all(|(outcome, _)| !matches!(outcome, ReadOutcome::Corrupt { .. })));
+    }
+    // Short ones, so that the border of a block is none: a recycled log has them, too.
+    assert_eq!(good(&compressed(Some(7), 7, &records[..3])), records[..3]);
+    // A reader that goes on knows it.
+    let fs = MemoryFs::default();
+    let path = Path::new("/x.log");
+    fs.create(path, CreateMode::New).expect("create").append(&bytes).expect("append");
+    let open = || LogReader::new(fs.open_random(path).expect("open"), path.to_owned(), 7);
+    let (mut reader, mut record) = (open(), Vec::new());
+    (0..4).for_each(|_| drop(reader.next(&mut record).expect("readable")));
+    let mut other = open();
+    other.resume(reader.position()).expect("within the file");
+    other.next(&mut record).expect("readable");
+    assert!(record == records[4]);
+}
+
+#[test]
+#[cfg(feature = "zstd")]
+fn a_codec_that_nobody_uses_is_refused_and_one_in_the_middle_is_damage() {
+    let fs = MemoryFs::default();
+    let path = Path::new("/x.log");
+    let file = fs.create(path, CreateMode::New).expect("create");
+    file.append(&compressed(None, 4, &[vec![1]])).expect("append");
+    let mut reader = LogReader::new(fs.open_random(path).expect("open"), path.to_owned(), 7);
+    let error = reader.next(&mut Vec::new()).expect_err("another codec");
+    assert!(error.kind() == ErrorKind::NotSupported && error.to_string().contains("codec 4"), "{error}");
+    let plain = written(&MemoryFs::default(), None, &[vec![5; 9]]);
+    let mixed = [&plain[..], &compressed(None, 7, &[vec![1]])].concat();
+    let found = outcomes(&mixed);
+    assert_eq!(found[0].1, vec![5; 9]);
+    assert!(matches!(&found[1].0, ReadOutcome::Corrupt { reason, .. } if reason.contains("compressed")), "{found:?}");
+    // Bytes with the right checksum that are no frame.
+    let mut frames = compressed(None, 7, &[vec![9; 50]]);
+    let at = 11 + 7;
+    frames[at] ^= 1;
+    let crc = crate::format::checksum::mask(crc32c_parts(&[&frames[at - 1..]]));
+    frames[11..15].copy_from_slice(&crc.to_le_bytes());
+    let found = outcomes(&frames);
+    assert!(matches!(&found[0].0, ReadOutcome::Corrupt { reason, .. } if reason.contains("zstd")), "{found:?}");
+}
