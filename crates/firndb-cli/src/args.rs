@@ -86,11 +86,22 @@ pub(crate) enum Verb {
         /// Print the number of the last line of every batch that is written
         #[arg(long)]
         ack: bool,
+        /// Values are operands of this merge operator: uint64add, stringappend, put, max, bytesxor, or their long names
+        #[arg(long, value_name = "OPERATOR")]
+        merge: Option<String>,
     },
     /// Write memtables to tables
     Flush { db: PathBuf },
-    /// Compact everything down to the last level
-    Compact { db: PathBuf },
+    /// Compact everything, or a range, down to the last level
+    Compact {
+        db: PathBuf,
+        /// First key, inclusive; files that touch the range are compacted whole
+        #[arg(long, value_name = "K", allow_hyphen_values = true)]
+        from: Option<OsString>,
+        /// End of the range
+        #[arg(long, value_name = "K", allow_hyphen_values = true)]
+        to: Option<OsString>,
+    },
     /// Check every file against every promise of the format
     Verify { db: PathBuf },
     /// Which releases of RocksDB can open it as it is now, and what keeps others from it
@@ -101,6 +112,11 @@ pub(crate) enum Verb {
     Cf {
         #[command(subcommand)]
         verb: FamilyVerb,
+    },
+    /// Look into one table file
+    Sst {
+        #[command(subcommand)]
+        verb: TableVerb,
     },
     /// Print what is in one file
     Dump { what: DumpKind, file: PathBuf },
@@ -131,6 +147,15 @@ pub(crate) struct Scan {
     /// At most this many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
+    /// Only the keys
+    #[arg(long, conflicts_with = "values")]
+    pub(crate) keys: bool,
+    /// Only the values
+    #[arg(long)]
+    pub(crate) values: bool,
+    /// How to read, as name=value;...: fill_cache, verify_checksums (true, false), readahead_size (bytes, k, m, g)
+    #[arg(long, value_name = "OPTIONS")]
+    pub(crate) read_options: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -141,6 +166,27 @@ pub(crate) enum FamilyVerb {
     Create { db: PathBuf, name: String },
     /// Drop a family and everything in it
     Drop { db: PathBuf, name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TableVerb {
+    /// What the table says of itself
+    Properties { file: PathBuf },
+    /// Its entries, every version of each key, or those of a range
+    Scan {
+        file: PathBuf,
+        /// First key, inclusive
+        #[arg(long, value_name = "K", allow_hyphen_values = true)]
+        from: Option<OsString>,
+        /// End, exclusive
+        #[arg(long, value_name = "K", allow_hyphen_values = true)]
+        to: Option<OsString>,
+        /// At most this many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// What its data blocks would take under each codec; writes nothing
+    Recompress { file: PathBuf },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

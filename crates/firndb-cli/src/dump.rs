@@ -13,9 +13,26 @@ use crate::text::Form;
 
 pub(crate) fn dump(what: DumpKind, file: &Path, form: Form) -> Outcome {
     let fs = PosixFs::new();
+    print(form, u64::MAX, &mut |each| match what {
+        DumpKind::Manifest => inspect::manifest(&fs, file, each),
+        DumpKind::Wal => inspect::wal(&fs, file, each),
+        DumpKind::Sst => inspect::sst(&fs, file, each),
+        DumpKind::Options => inspect::options(&fs, file, each),
+    })
+}
+
+/// Takes an item.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(Item) -> firndb::Result<()>;
+
+/// Prints a line for each item, and no more than `limit`.
+pub(crate) fn print(form: Form, limit: u64, walk: &mut dyn FnMut(Each<'_>) -> firndb::Result<()>) -> Outcome {
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    let mut failed = None;
+    let (mut failed, mut left) = (None, limit);
     let mut each = |item: Item| {
+        if left == 0 {
+            return Err(Error::new(ErrorKind::Cancelled, "there are enough"));
+        }
+        left -= 1;
         let line = if form.json { json(&item, form) } else { plain(&item, form) };
         out.write_all(line.as_bytes()).map_err(|error| {
             failed = Some(error);
@@ -23,18 +40,15 @@ pub(crate) fn dump(what: DumpKind, file: &Path, form: Form) -> Outcome {
             Error::new(ErrorKind::Cancelled, "stdout")
         })
     };
-    let result = match what {
-        DumpKind::Manifest => inspect::manifest(&fs, file, &mut each),
-        DumpKind::Wal => inspect::wal(&fs, file, &mut each),
-        DumpKind::Sst => inspect::sst(&fs, file, &mut each),
-        DumpKind::Options => inspect::options(&fs, file, &mut each),
-    };
+    let result = walk(&mut each);
     if let Some(error) = failed {
         return Err(Failure::stdout(error));
     }
     out.flush().map_err(Failure::stdout)?;
-    result?;
-    Ok(OK)
+    match result {
+        Err(error) if error.kind() != ErrorKind::Cancelled => Err(error.into()),
+        _ => Ok(OK),
+    }
 }
 
 fn json(item: &Item, form: Form) -> String {

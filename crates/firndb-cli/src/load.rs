@@ -3,7 +3,7 @@
 use std::io::{BufRead, ErrorKind, Write};
 use std::path::Path;
 
-use firndb::{ColumnFamilyId, WriteBatch, WriteOptions};
+use firndb::{ColumnFamilyId, MergeRule, WriteBatch, WriteOptions};
 
 use crate::failure::{Failure, OK, Outcome};
 use crate::text::Form;
@@ -16,11 +16,19 @@ pub(crate) fn load(
     dir: &Path,
     family: Option<&str>,
     form: Form,
-    batch_lines: u64,
-    sync: bool,
-    mut ack: bool,
+    merge: Option<&str>,
+    (batch_lines, sync, mut ack): (u64, bool, bool),
 ) -> Outcome {
-    let (db, family) = write::open_family(dir, family, true)?;
+    let rule = match merge {
+        None => None,
+        Some(name) => Some(MergeRule::built_in(name).ok_or_else(|| {
+            Failure::Usage(format!(
+                "{name:?} is none of the merge operators uint64add, stringappend, put, max, bytesxor"
+            ))
+        })?),
+    };
+    let is_merge = rule.is_some();
+    let (db, family) = write::open_family_merged_by(dir, family, true, rule)?;
     let options = if sync { WriteOptions::synced() } else { WriteOptions::default() };
     let mut input = std::io::BufReader::with_capacity(1 << 16, std::io::stdin().lock());
     let mut out = std::io::stdout().lock();
@@ -36,7 +44,7 @@ pub(crate) fn load(
         };
         if read {
             number += 1;
-            if let Err(why) = add(form, &line, family.id(), &mut batch) {
+            if let Err(why) = add(form, &line, family.id(), is_merge, &mut batch) {
                 break Err(Failure::Usage(format!("line {number}: {why}")));
             }
             if batch.as_bytes().len() > BYTES_MAX {
@@ -81,7 +89,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<bo
 }
 
 /// Adds one line to the batch.
-fn add(form: Form, line: &[u8], family: ColumnFamilyId, batch: &mut WriteBatch) -> Result<(), String> {
+fn add(form: Form, line: &[u8], family: ColumnFamilyId, is_merge: bool, batch: &mut WriteBatch) -> Result<(), String> {
     if line.is_empty() {
         return Err("an empty line".to_owned());
     }
@@ -93,12 +101,14 @@ fn add(form: Form, line: &[u8], family: ColumnFamilyId, batch: &mut WriteBatch) 
         let serde_json::Value::Object(object) = value else { return Err("not a JSON object".to_owned()) };
         let key = form.take(&object, "key")?.flatten().ok_or("no key")?;
         match form.take(&object, "value")?.ok_or("no value (null deletes)")? {
+            Some(value) if is_merge => batch.merge_cf(family, key, value),
             Some(value) => batch.put_cf(family, key, value),
             None => batch.delete_cf(family, key),
         };
         return Ok(());
     }
     match line.iter().position(|byte| *byte == b'\t') {
+        Some(tab) if is_merge => batch.merge_cf(family, form.field(&line[..tab])?, form.field(&line[tab + 1..])?),
         Some(tab) => batch.put_cf(family, form.field(&line[..tab])?, form.field(&line[tab + 1..])?),
         None => batch.delete_cf(family, form.field(line)?),
     };

@@ -11,6 +11,7 @@ mod failure;
 mod load;
 mod progress;
 mod read;
+mod sst;
 mod stats;
 mod text;
 mod tour;
@@ -62,6 +63,7 @@ fn run(arguments: &Arguments) -> Outcome {
         Verb::Verify { .. }
         | Verb::Compat { .. }
         | Verb::Cf { .. }
+        | Verb::Sst { .. }
         | Verb::Dump { .. }
         | Verb::Tour { .. }
         | Verb::Bench(_),
@@ -76,13 +78,16 @@ fn run(arguments: &Arguments) -> Outcome {
         Verb::DeleteRange { db, begin, end } => write::delete_range(db, family, form, begin, end),
         Verb::Scan(scan) => read::scan(scan, family, form),
         Verb::Count { db } => read::count(db, family, form),
-        Verb::Load { db, batch, sync, ack } => load::load(db, family, form, *batch, *sync, *ack),
+        Verb::Load { db, batch, sync, ack, merge } => {
+            load::load(db, family, form, merge.as_deref(), (*batch, *sync, *ack))
+        }
         Verb::Flush { db } => write::flush(db, family),
-        Verb::Compact { db } => write::compact(db, family),
+        Verb::Compact { db, from, to } => write::compact(db, family, form, (from.as_deref(), to.as_deref())),
         Verb::Verify { db } => verify::verify(db, form),
         Verb::Compat { db } => compat::compat(db, form),
         Verb::Stats { db } => stats::stats(db, family, form),
         Verb::Cf { verb } => write::column_family(verb, form),
+        Verb::Sst { verb } => sst::sst(verb, form),
         Verb::Dump { what, file } => dump::dump(*what, file, form),
         Verb::Tour { dir } => tour::tour(dir.as_deref()),
         Verb::Bench(bench) => bench::bench(bench, form),

@@ -49,6 +49,18 @@ pub(crate) fn get(dir: &Path, family: Option<&str>, form: Form, key: &OsStr, raw
     Ok(OK)
 }
 
+/// Appends one line: a key or a value alone.
+fn alone(form: Form, name: &str, bytes: &[u8], line: &mut String) {
+    if form.json {
+        let mut object = Map::new();
+        form.insert(&mut object, name, bytes);
+        line.push_str(&Value::Object(object).to_string());
+    } else {
+        form.push(bytes, line);
+    }
+    line.push('\n');
+}
+
 /// Appends one line: an entry, or (plain text only) its value alone.
 fn entry_or_value(form: Form, key: &[u8], value: &[u8], with_key: bool, line: &mut String) {
     if form.json {
@@ -73,11 +85,37 @@ fn iter_of(scan: &Scan, family: &ColumnFamily, form: Form) -> Result<Iter, Failu
     let (from, to, prefix) = (argument(&scan.from)?, argument(&scan.to)?, argument(&scan.prefix)?);
     let lower = from.map_or(Bound::Unbounded, Bound::Included);
     let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
-    let options = ReadOptions::default();
+    let options = scan.read_options.as_deref().map_or(Ok(ReadOptions::default()), read_options)?;
     Ok(match prefix {
         None => family.range_with((lower, upper), options)?,
         Some(prefix) => family.prefix_range_with(&prefix, (lower, upper), options)?,
     })
+}
+
+/// Options as RocksDB writes them, `name=value;...`.
+fn read_options(text: &str) -> Result<ReadOptions, Failure> {
+    let mut options = ReadOptions::default();
+    for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let bad = || Failure::Usage(format!("--read-options: {pair:?} is no option that can be read with"));
+        let (name, value) = pair.split_once('=').ok_or_else(bad)?;
+        let is_on = || value.trim().parse::<bool>().map_err(|_| bad());
+        match name.trim() {
+            "fill_cache" => options.fill_cache = is_on()?,
+            "verify_checksums" => options.verify_checksums = is_on()?,
+            "readahead_size" => options.readahead_size = bytes(value.trim()).ok_or_else(bad)?,
+            _ => return Err(bad()),
+        }
+    }
+    Ok(options)
+}
+
+/// A number of bytes, with k, m or g for powers of 1024.
+fn bytes(text: &str) -> Option<usize> {
+    let units = [("k", 10), ("m", 20), ("g", 30)];
+    let lower = text.to_ascii_lowercase();
+    let unit = units.iter().find_map(|(unit, shift)| Some((lower.strip_suffix(unit)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((&lower, 0));
+    digits.parse::<usize>().ok()?.checked_mul(1 << shift)
 }
 
 pub(crate) fn scan(scan: &Scan, family: Option<&str>, form: Form) -> Outcome {
@@ -97,7 +135,11 @@ pub(crate) fn scan(scan: &Scan, family: Option<&str>, form: Form) -> Outcome {
             }
         };
         line.clear();
-        entry_or_value(form, &key, &value, true, &mut line);
+        match (scan.keys, scan.values) {
+            (true, _) => alone(form, "key", &key, &mut line),
+            (_, true) => alone(form, "value", &value, &mut line),
+            _ => entry_or_value(form, &key, &value, true, &mut line),
+        }
         out.write_all(line.as_bytes()).map_err(Failure::stdout)?;
         left -= 1;
     }

@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::ops::Bound;
 use std::path::Path;
 
-use firndb::{ColumnFamily, Db, Options};
+use firndb::{ColumnFamily, Db, FamilyDescriptor, MergeRule, Options};
 
 use crate::args::FamilyVerb;
 use crate::failure::{Failure, OK, Outcome, say};
@@ -12,7 +13,10 @@ use crate::text::Form;
 
 /// Opens for writing. Closing leaves memtables to the write-ahead log.
 pub(crate) fn open(dir: &Path, create: bool) -> Result<Db, Failure> {
-    let mut options = Options::default();
+    open_with(dir, create, Options::default())
+}
+
+fn open_with(dir: &Path, create: bool, mut options: Options) -> Result<Db, Failure> {
     options.create_if_missing = create;
     options.avoid_flush_during_shutdown = true;
     let db = Db::open_with(dir, options)?;
@@ -28,8 +32,21 @@ pub(crate) fn open(dir: &Path, create: bool) -> Result<Db, Failure> {
 
 /// Opens for writing into a family; a missing database is made only if that can succeed.
 pub(crate) fn open_family(dir: &Path, family: Option<&str>, create: bool) -> Result<(Db, ColumnFamily), Failure> {
+    open_family_merged_by(dir, family, create, None)
+}
+
+/// The same; the family has this merge operator, if it has none yet.
+pub(crate) fn open_family_merged_by(
+    dir: &Path,
+    family: Option<&str>,
+    create: bool,
+    rule: Option<MergeRule>,
+) -> Result<(Db, ColumnFamily), Failure> {
     let name = family.unwrap_or("default");
-    let db = open(dir, create && name == "default").map_err(|failure| match &failure {
+    let described =
+        rule.map(|rule| FamilyDescriptor::new(name).change(move |options| options.merge_operator = Some(rule.clone())));
+    let options = Options { families: described.into_iter().collect(), ..Options::default() };
+    let db = open_with(dir, create && name == "default", options).map_err(|failure| match &failure {
         Failure::Engine(error) if create && error.kind() == firndb::ErrorKind::NoSuchDatabase => {
             Failure::Usage(format!("there is no column family {name:?}: {} has no database yet", dir.display()))
         }
@@ -82,12 +99,20 @@ pub(crate) fn flush(dir: &Path, family: Option<&str>) -> Outcome {
     Ok(OK)
 }
 
-pub(crate) fn compact(dir: &Path, family: Option<&str>) -> Outcome {
+pub(crate) fn compact(
+    dir: &Path,
+    family: Option<&str>,
+    form: Form,
+    (from, to): (Option<&OsStr>, Option<&OsStr>),
+) -> Outcome {
+    let argument = |text: Option<&OsStr>| text.map(|text| form.argument(text)).transpose().map_err(Failure::Usage);
+    let lower = argument(from)?.map_or(Bound::Unbounded, Bound::Included);
+    let upper = argument(to)?.map_or(Bound::Unbounded, Bound::Excluded);
     let db = open(dir, false)?;
     let progress = crate::progress::spinner("compacting");
     for family in families(&db, family)? {
         progress.set_message(format!("compacting {}", family.name()));
-        family.compact_range::<&[u8]>(..)?;
+        family.compact_range((lower.clone(), upper.clone()))?;
     }
     progress.finish_and_clear();
     db.close()?;

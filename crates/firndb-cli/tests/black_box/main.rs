@@ -14,6 +14,7 @@ mod oracle;
 mod refusals;
 mod text_form;
 mod verbs;
+mod verbs_of_tables;
 
 use std::ffi::OsStr;
 use std::io::Write;

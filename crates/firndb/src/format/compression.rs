@@ -39,6 +39,17 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// All of them.
+    pub const ALL: [Compression; 7] = [
+        Compression::None,
+        Compression::Snappy,
+        Compression::Zlib,
+        Compression::Bzip2,
+        Compression::Lz4,
+        Compression::Lz4hc,
+        Compression::Zstd,
+    ];
+
     /// The byte in a block's trailer.
     pub(crate) fn to_byte(self) -> u8 {
         match self {

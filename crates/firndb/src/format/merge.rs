@@ -131,8 +131,14 @@ impl MergeRule {
         }
     }
 
-    /// Whether this is the operator that OPTIONS names so, under its name or under RocksDB's short one. `None` for another.
-    pub(crate) fn built_in(name: &str) -> Option<MergeRule> {
+    /// The operator that RocksDB calls so, by its name or by the short one; `None` if it is none of RocksDB's own.
+    ///
+    /// ```
+    /// let rule = firndb::MergeRule::built_in("uint64add").expect("it is one");
+    /// assert_eq!(rule.name(), "UInt64AddOperator");
+    /// assert!(firndb::MergeRule::built_in("somebody.Elses").is_none());
+    /// ```
+    pub fn built_in(name: &str) -> Option<MergeRule> {
         Some(match name {
             "UInt64AddOperator" | "uint64add" => MergeRule::UInt64Add,
             "StringAppendOperator" | "StringAppendTESTOperator" | "stringappend" | "stringappendtest" => {

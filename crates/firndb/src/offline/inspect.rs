@@ -1,21 +1,23 @@
 //! What is in one file, for people and tools that look into directories.
 //!
-//! Flow: a path -> [`manifest`], [`wal`], [`sst`] or [`options`] -> one [`Item`] a record, a title and named fields, in the
+//! Flow: a path -> [`manifest`], [`wal`], [`sst`] or a part of it, or [`options`] -> one [`Item`] a record, a title and named fields, in the
 //! order of the file -> the caller. A file need not belong to a database, nor be whole: what comes before the damage is
 //! handed out.
 
 use std::path::Path;
 
 use crate::error::{CorruptionKind, Error, Result};
+use crate::format::compression::{Compression, compress};
 use crate::format::file_name;
 use crate::format::key::{FileNumber, ValueKind};
 use crate::fs::Fs;
 use crate::options::file::{MAX_OPTIONS_FILE_BYTES, OptionsFile};
+use crate::table::stored_bytes;
 use crate::version::edit::VersionEdit;
 use crate::write::batch::{Record, TransactionMark, WriteBatch};
 
 use super::log::{LogEnd, walk};
-use super::table::OfflineTable;
+use super::table::{OfflineTable, Span};
 
 /// A field's value.
 #[non_exhaustive]
@@ -192,9 +194,69 @@ fn log(fs: &dyn Fs, path: &Path, each: Each<'_>, on_record: OnRecord<'_>) -> Res
 /// `Corruption` with the offset, `NotSupported`; what came before was handed out.
 pub fn sst(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
     let table = OfflineTable::at(fs, path)?;
+    properties(&table, each)?;
+    entries(&table, (None, None), each)
+}
+
+/// The properties of a table.
+///
+/// # Errors
+/// `Corruption` with the offset, `NotSupported`.
+pub fn sst_properties(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
+    properties(&OfflineTable::at(fs, path)?, each)
+}
+
+/// The entries of a table from `from` on that are before `to`, all versions of each, and the range tombstones that reach into
+/// that range. Reads the blocks that hold them, and no others.
+///
+/// # Errors
+/// As of [`sst`]; `NotSupported` for a table in an order that is not built in, if there are bounds.
+pub fn sst_range(fs: &dyn Fs, path: &Path, from: Option<&[u8]>, to: Option<&[u8]>, each: Each<'_>) -> Result<()> {
+    entries(&OfflineTable::at(fs, path)?, (from, to), each)
+}
+
+/// What the data blocks of a table would take under a codec.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recompressed {
+    /// The codec, at the level that tables are written with.
+    pub codec: Compression,
+    /// Bytes of the data blocks, trailers included.
+    pub data_bytes: u64,
+    /// Blocks that shrank enough to be stored so; the others stay as they are.
+    pub compressed_blocks: u64,
+    /// All data blocks.
+    pub blocks: u64,
+}
+
+/// What the data blocks of a table would take under each codec that this build can write. Nothing is written; the table's own
+/// blocks are taken as they are cut.
+///
+/// # Errors
+/// `Corruption` with the offset, `NotSupported`.
+pub fn recompressed(fs: &dyn Fs, path: &Path) -> Result<Vec<Recompressed>> {
+    let table = OfflineTable::at(fs, path)?;
+    let nothing = |codec| Recompressed { codec, data_bytes: 0, compressed_blocks: 0, blocks: 0 };
+    let mut found: Vec<Recompressed> =
+        Compression::ALL.into_iter().filter(|codec| codec.is_writable()).map(nothing).collect();
+    let mut out = Vec::new();
+    table.each_content(&mut |content| {
+        for one in &mut found {
+            let is_smaller = compress(one.codec, content, &mut out)?;
+            one.data_bytes += stored_bytes(if is_smaller { out.len() } else { content.len() } as u64);
+            one.compressed_blocks += u64::from(is_smaller);
+            one.blocks += 1;
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn properties(table: &OfflineTable, each: Each<'_>) -> Result<()> {
     let properties = table.properties();
     let fields = vec![
         text("comparator", &properties.comparator),
+        number("format_version", u64::from(table.form().0)),
         text("family", &properties.family_name),
         text("compression", properties.compression.clone().unwrap_or_default()),
         number("entries", properties.entries),
@@ -211,7 +273,11 @@ pub fn sst(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
         text("session_id", &properties.session_id),
     ];
     each(Item { title: "properties", fields })?;
-    table.each_range_tombstone(&mut |tombstone| {
+    Ok(())
+}
+
+fn entries(table: &OfflineTable, (from, to): Span<'_>, each: Each<'_>) -> Result<()> {
+    table.each_range_tombstone((from, to), &mut |tombstone| {
         let fields = vec![
             bytes("begin", &tombstone.begin),
             bytes("end", &tombstone.end),
@@ -219,7 +285,7 @@ pub fn sst(fs: &dyn Fs, path: &Path, each: Each<'_>) -> Result<()> {
         ];
         each(Item { title: "range tombstone", fields })
     })?;
-    table.each(&mut |key, value| {
+    table.each((from, to), &mut |key, value| {
         let mut fields =
             vec![bytes("key", key.user_key), number("sequence", key.sequence.0), text("kind", kind_name(key.kind))];
         if !key.kind.is_tombstone() {

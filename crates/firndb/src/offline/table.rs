@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::cache::BlockCache;
-use crate::error::{CorruptionKind, Error, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::checksum::ChecksumType;
 use crate::format::comparator::KeyOrder;
-use crate::format::key::{ParsedKey, SequenceNumber};
+use crate::format::key::{ParsedKey, SEEK_KIND, SequenceNumber, internal_key};
 use crate::fs::Fs;
 use crate::iter::InternalIterator;
 use crate::iter::range_tombstones::RangeTombstone;
@@ -25,7 +25,11 @@ use crate::version::no_table;
 pub(super) struct OfflineTable {
     path: PathBuf,
     reader: Arc<TableReader>,
+    is_order_known: bool,
 }
+
+/// Entries from `from` on, before `to`; where one is `None`, there is no bound.
+pub(super) type Span<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 fn context(path: &Path, order: KeyOrder) -> TableOpenContext {
     TableOpenContext {
@@ -49,13 +53,14 @@ impl OfflineTable {
         let properties = properties_of(&*file, path, size).ok().flatten();
         let name = properties.map_or_else(String::new, |properties| properties.comparator);
         let built_in = [KeyOrder::Bytewise, KeyOrder::ReverseBytewise].into_iter().find(|order| order.name() == name);
+        let is_order_known = built_in.is_some() || name.is_empty();
         let order = match built_in {
             Some(order) => order,
             None if name.is_empty() => KeyOrder::Bytewise,
             None => KeyOrder::unknown(&name),
         };
         let reader = TableReader::open(file, size, context(path, order))?;
-        Ok(OfflineTable { path: path.to_owned(), reader })
+        Ok(OfflineTable { path: path.to_owned(), reader, is_order_known })
     }
 
     /// The table in `dir` that MANIFEST describes so.
@@ -72,7 +77,7 @@ impl OfflineTable {
             bounds: Some((meta.smallest.clone(), meta.largest.clone())),
             ..context(&path, order.clone())
         };
-        Ok(OfflineTable { reader: TableReader::open(file, meta.size, context)?, path })
+        Ok(OfflineTable { reader: TableReader::open(file, meta.size, context)?, path, is_order_known: true })
     }
 
     pub(super) fn properties(&self) -> &TableProperties {
@@ -84,22 +89,55 @@ impl OfflineTable {
         self.reader.form()
     }
 
-    /// Calls back with every entry's key and value, in order.
-    pub(super) fn each(&self, on_entry: &mut dyn FnMut(ParsedKey<'_>, &[u8]) -> Result<()>) -> Result<()> {
+    /// Calls back with the content of every data block.
+    pub(super) fn each_content(&self, on_content: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.reader.each_content(on_content)
+    }
+
+    /// Calls back with the key and value of every entry of a span, in order.
+    ///
+    /// # Errors
+    /// `NotSupported` if there are bounds, and the table is in an order that is not known.
+    pub(super) fn each(
+        &self,
+        (from, to): Span<'_>,
+        on_entry: &mut dyn FnMut(ParsedKey<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let order = self.reader.order();
+        if !self.is_order_known && (from.is_some() || to.is_some()) {
+            let message = format!("{}: a part of a table in the order of {}", self.path.display(), order.name());
+            return Err(Error::new(ErrorKind::NotSupported, message));
+        }
         let options = TableReadOptions { fill_cache: false, ..TableReadOptions::default() };
         let mut entries = self.reader.iter(options);
-        entries.seek_to_first()?;
+        match from {
+            Some(from) => entries.seek(&internal_key(from, SequenceNumber::MAX, SEEK_KIND))?,
+            None => entries.seek_to_first()?,
+        }
         while entries.valid() {
-            on_entry(ParsedKey::parse(entries.key())?, entries.value())?;
+            let key = ParsedKey::parse(entries.key())?;
+            if to.is_some_and(|to| order.compare(key.user_key, to).is_ge()) {
+                break;
+            }
+            on_entry(key, entries.value())?;
             entries.next()?;
         }
         Ok(())
     }
 
-    /// Calls back with every range tombstone, by begin, the newest first.
-    pub(super) fn each_range_tombstone(&self, each: &mut dyn FnMut(&RangeTombstone) -> Result<()>) -> Result<()> {
+    /// Calls back with every range tombstone that reaches into a span, by begin, the newest first.
+    pub(super) fn each_range_tombstone(
+        &self,
+        (from, to): Span<'_>,
+        each: &mut dyn FnMut(&RangeTombstone) -> Result<()>,
+    ) -> Result<()> {
+        let order = self.reader.order();
         let Some(tombstones) = self.reader.range_tombstones() else { return Ok(()) };
         let mut all: Vec<RangeTombstone> = tombstones.iter().collect();
+        all.retain(|one| {
+            from.is_none_or(|from| order.compare(&one.end, from).is_gt())
+                && to.is_none_or(|to| order.compare(&one.begin, to).is_lt())
+        });
         all.sort_by(|a, b| self.reader.order().compare(&a.begin, &b.begin).then(b.sequence.cmp(&a.sequence)));
         all.iter().try_for_each(each)
     }

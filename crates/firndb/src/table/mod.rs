@@ -22,4 +22,6 @@ mod source;
 mod tests;
 mod verify;
 
+pub(crate) use layout::stored_bytes;
+
 pub(crate) use iter::TableIter;

@@ -49,8 +49,18 @@ impl Source {
 
     /// The content of a block other than a data block.
     pub(super) fn content(&self, handle: BlockHandle, options: &TableReadOptions) -> Result<Vec<u8>> {
+        self.content_with(handle, options, None)
+    }
+
+    /// The content of any block.
+    pub(super) fn content_with(
+        &self,
+        handle: BlockHandle,
+        options: &TableReadOptions,
+        dictionary: Option<&Dictionary>,
+    ) -> Result<Vec<u8>> {
         let stored = self.stored(handle)?;
-        self.decompressed(handle, stored, options, None)
+        self.decompressed(handle, stored, options, dictionary)
     }
 
     /// A data block of its stored bytes.

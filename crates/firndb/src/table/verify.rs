@@ -105,6 +105,13 @@ impl TableReader {
         Ok(counts)
     }
 
+    /// Calls back with the content of every data block, decompressed, in their order.
+    pub(crate) fn each_content(&self, on_content: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let options = TableReadOptions { fill_cache: false, verify_checksums: true, read_ahead: 1 << 20 };
+        let dictionary = self.source.dictionary.as_ref();
+        self.each_block(&mut |handle| on_content(&self.source.content_with(handle, &options, dictionary)?))
+    }
+
     /// Calls back with every data block; parts of an index are read from the file.
     pub(super) fn each_block(&self, on_block: &mut dyn FnMut(BlockHandle) -> Result<()>) -> Result<()> {
         let mut each_of = |index: &Index| (0..index.len()).try_for_each(|block| on_block(index.handle(block)));
