@@ -68,5 +68,5 @@ pub use recovery::{DroppedLogPiece, RecoveryReport, SetAsideTable};
 pub use superversion::{PinKind, PinReport, Snapshot};
 pub use threads::ThreadPool;
 pub use wal::WalRecoveryMode;
-pub use write::batch::{FamilyRef, WriteBatch};
+pub use write::batch::{FamilyRef, WriteBatch, WriteOperation, WriteOperations};
 pub use write::{Durability, WriteBufferManager, WriteOptions};

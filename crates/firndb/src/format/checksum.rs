@@ -36,6 +36,11 @@ pub(crate) fn crc32c_parts(parts: &[&[u8]]) -> u32 {
     digest.finalize() as u32
 }
 
+/// XXH3 of `bytes`, other for every seed.
+pub(crate) fn xxh3_seeded(seed: u64, bytes: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(seed, bytes)
+}
+
 /// Stored CRCs are masked, so that the CRC of bytes that hold CRCs is not degenerate.
 pub(crate) fn mask(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xA282_EAD8)

@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn keys(batch: &WriteBatch) -> Vec<u8> {
-        batch.iter().map(|operation| operation.expect("sound").key[0]).collect()
+        batch.operations().map(|operation| operation.expect("sound").key[0]).collect()
     }
 
     #[test]

@@ -8,105 +8,18 @@
 //!
 //! This is the payload of a WAL record. Source: RocksDB `db/write_batch.cc`, tags of `db/dbformat.h`.
 
+mod protection;
+mod record;
+
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::coding::{Reader, put_length_prefixed, put_varint32};
 use crate::format::key::{ColumnFamilyId, SequenceNumber, ValueKind};
-use crate::format::limits::{self, KEY_BYTES_MAX, VALUE_BYTES_MAX, exceeded};
+use crate::format::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX, exceeded};
 
-pub(crate) const HEADER_LEN: usize = 12;
-
-/// What a tag of a record says.
-enum Tag {
-    Operation {
-        kind: ValueKind,
-        has_family: bool,
-    },
-    /// A mark of a two-phase transaction.
-    Transaction,
-    LogData,
-    Noop,
-}
-
-impl Tag {
-    fn parse(tag: u8) -> Result<Tag> {
-        let operation = |kind, has_family| Ok(Tag::Operation { kind, has_family });
-        match tag {
-            0x00 => operation(ValueKind::Deletion, false),
-            0x04 => operation(ValueKind::Deletion, true),
-            0x01 => operation(ValueKind::Value, false),
-            0x05 => operation(ValueKind::Value, true),
-            0x07 => operation(ValueKind::SingleDeletion, false),
-            0x08 => operation(ValueKind::SingleDeletion, true),
-            0x03 => Ok(Tag::LogData),
-            0x0D => Ok(Tag::Noop),
-            0x0F => operation(ValueKind::RangeDeletion, false),
-            0x0E => operation(ValueKind::RangeDeletion, true),
-            0x02 => operation(ValueKind::Merge, false),
-            0x06 => operation(ValueKind::Merge, true),
-            0x11 => operation(ValueKind::BlobIndex, false),
-            0x10 => operation(ValueKind::BlobIndex, true),
-            0x16 => operation(ValueKind::WideColumnEntity, false),
-            0x17 => operation(ValueKind::WideColumnEntity, true),
-            0x18 => operation(ValueKind::ValuePreferredSeqno, false),
-            0x19 => operation(ValueKind::ValuePreferredSeqno, true),
-            0x09..=0x0C | 0x12 | 0x13 | 0x15 => Ok(Tag::Transaction),
-            _ => Err(Error::corrupt(CorruptionKind::BadMagic, format!("write batch tag {tag:#04x} does not exist"))),
-        }
-    }
-}
-
-/// A tag and three varints: what an operation takes at most beside its key and value.
-const OPERATION_LEN_MAX: usize = 16;
-
-/// One operation of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BatchOperation<'a> {
-    pub(crate) family: ColumnFamilyId,
-    pub(crate) kind: ValueKind,
-    /// Of a range tombstone: where the range begins.
-    pub(crate) key: &'a [u8],
-    /// Empty for tombstones; of a range tombstone: the first key behind the range.
-    pub(crate) value: &'a [u8],
-}
-
-/// One record of a batch in a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Record<'a> {
-    Operation(BatchOperation<'a>),
-    Transaction(TransactionMark<'a>),
-    /// Nothing that the database has.
-    Nothing,
-}
-
-/// A mark of a two-phase transaction, and its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TransactionMark<'a> {
-    /// The operations that follow are those of a transaction, and take no effect yet.
-    Begin,
-    /// The same under another policy (`WRITE_PREPARED`, `WRITE_UNPREPARED`): they are in memtables and tables at once, and
-    /// who may see them is decided elsewhere.
-    BeginInTables,
-    /// Its operations end here.
-    Prepared(&'a [u8]),
-    Committed(&'a [u8]),
-    RolledBack(&'a [u8]),
-}
-
-impl BatchOperation<'_> {
-    /// False for kinds that this version writes nothing of.
-    pub(crate) fn is_ours(&self) -> bool {
-        !matches!(self.kind, ValueKind::BlobIndex | ValueKind::WideColumnEntity | ValueKind::ValuePreferredSeqno)
-    }
-
-    /// Refuses what is too long.
-    #[inline]
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.kind {
-            ValueKind::RangeDeletion => limits::check_range(self.key, self.value),
-            _ => limits::check_entry(self.key, self.value),
-        }
-    }
-}
+use protection::Protection;
+pub(crate) use record::{BatchOperation, Record, TransactionMark};
+use record::{HEADER_LEN, LOG_DATA, OPERATION_LEN_MAX, next_operation, next_record};
+pub use record::{WriteOperation, WriteOperations};
 
 /// Operations that become visible, and survive a crash, together.
 ///
@@ -124,6 +37,24 @@ pub struct WriteBatch {
     /// The open database whose handles were used; 0: none, everything was by number.
     database: u64,
     obstacle: Obstacle,
+    extras: Option<Box<Extras>>,
+}
+
+/// What few batches have.
+#[derive(Debug, Clone, Default)]
+struct Extras {
+    /// The oldest first.
+    save_points: Vec<SavePoint>,
+    protection: Option<Protection>,
+}
+
+/// A batch as it was once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SavePoint {
+    bytes: usize,
+    count: u32,
+    database: u64,
+    obstacle: Obstacle,
 }
 
 /// Handles of more than one database were used: no database has this number.
@@ -139,6 +70,8 @@ enum Obstacle {
     TooManyOperations,
     /// It was written, and nobody knows whether it is there.
     InDoubt,
+    /// None, if its checksums are those of what was added.
+    Protected,
 }
 
 /// A column family as a batch names it: by its number, and by the open database whose handle it is. Made from a
@@ -178,7 +111,25 @@ impl WriteBatch {
     pub fn with_capacity(bytes: usize) -> WriteBatch {
         let mut all = Vec::with_capacity(HEADER_LEN + bytes);
         all.resize(HEADER_LEN, 0);
-        WriteBatch { bytes: all, database: 0, obstacle: Obstacle::None }
+        WriteBatch { bytes: all, database: 0, obstacle: Obstacle::None, extras: None }
+    }
+
+    /// An empty batch whose entries have a checksum each, of eight bytes, from the moment at which they are added. They are
+    /// verified before the batch is written: memory that changed in between is refused, and never gets into the log.
+    ///
+    /// It costs two passes over keys and values (RocksDB: `protection_bytes_per_key = 8`).
+    ///
+    /// ```
+    /// let mut batch = firndb::WriteBatch::with_protection();
+    /// batch.put("alice", "90");
+    /// batch.verify_checksums()?;
+    /// # Ok::<(), firndb::Error>(())
+    /// ```
+    pub fn with_protection() -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.extras_mut().protection = Some(Protection::default());
+        batch.obstacle = Obstacle::Protected;
+        batch
     }
 
     /// A batch that has memory for one operation whose key and value have `bytes`.
@@ -262,11 +213,138 @@ impl WriteBatch {
         self.add(family.into(), 0x0F, 0x0E, begin.as_ref(), Some(end.as_ref()))
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Adds bytes that go to the log with the batch, and nowhere else: no reader sees them, they count as no operation, and
+    /// replaying the log passes over them: they are for a program that reads the log's batches
+    /// ([`WriteBatch::from_bytes`], [`WriteBatch::iter`]). A batch that has nothing else is logged, too.
+    ///
+    /// ```
+    /// use firndb::{WriteBatch, WriteOperation};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("alice", "90").put_log_data("from shard 7");
+    /// assert_eq!(batch.len(), 1);
+    /// assert_eq!(batch.iter().last().transpose()?, Some(WriteOperation::LogData(b"from shard 7")));
+    /// # Ok::<(), firndb::Error>(())
+    /// ```
+    pub fn put_log_data(&mut self, data: impl AsRef<[u8]>) -> &mut Self {
+        let data = data.as_ref();
+        if data.len() > VALUE_BYTES_MAX {
+            self.obstacle = Obstacle::ValueTooLong(data.len());
+            return self;
+        }
+        self.bytes.push(LOG_DATA);
+        put_length_prefixed(&mut self.bytes, data);
+        self
+    }
+
+    /// Adds the operations of `other`, in their order, behind those that are there. Its save points are not taken over; what
+    /// keeps it from being written keeps this batch from it, too: both made with handles of one database, or with none.
+    ///
+    /// ```
+    /// use firndb::WriteBatch;
+    /// let (mut all, mut more) = (WriteBatch::new(), WriteBatch::new());
+    /// all.put("a", "1");
+    /// more.delete("b").put("c", "3");
+    /// all.append(&more);
+    /// assert_eq!((all.len(), more.len()), (3, 2));
+    /// ```
+    pub fn append(&mut self, other: &WriteBatch) -> &mut Self {
+        self.note_database(other.database);
+        if !matches!(other.obstacle, Obstacle::None | Obstacle::Protected) {
+            self.obstacle = other.obstacle;
+        }
+        let Some(count) = self.count().checked_add(other.count()) else {
+            self.obstacle = Obstacle::TooManyOperations;
+            return self;
+        };
+        if let Some(protection) = self.extras.as_mut().and_then(|extras| extras.protection.as_mut()) {
+            match other.extras.as_ref().and_then(|extras| extras.protection.as_ref()) {
+                Some(checksums) => protection.append(checksums),
+                None => other.operations().flatten().for_each(|entry| protection.add(&entry)),
+            }
+        }
+        self.bytes.extend_from_slice(&other.bytes[HEADER_LEN..]);
+        self.set_count(count);
+        self
+    }
+
+    /// Remembers the batch as it is now, for [`WriteBatch::rollback_to_save_point`]. Save points nest.
+    ///
+    /// ```
+    /// let mut batch = firndb::WriteBatch::new();
+    /// batch.put("a", "1").set_save_point().put("b", "2");
+    /// batch.rollback_to_save_point()?;
+    /// assert_eq!(batch.len(), 1);
+    /// assert!(batch.rollback_to_save_point().is_err());
+    /// # Ok::<(), firndb::Error>(())
+    /// ```
+    pub fn set_save_point(&mut self) -> &mut Self {
+        let (bytes, count) = (self.bytes.len(), self.count());
+        let point = SavePoint { bytes, count, database: self.database, obstacle: self.obstacle };
+        self.extras_mut().save_points.push(point);
+        self
+    }
+
+    /// Takes back all that was added since the newest save point, which is gone then, too.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no save point; the batch is as it was.
+    pub fn rollback_to_save_point(&mut self) -> Result<()> {
+        let point = self.take_save_point()?;
+        self.bytes.truncate(point.bytes);
+        self.set_count(point.count);
+        self.database = point.database;
+        if self.obstacle != Obstacle::InDoubt {
+            self.obstacle = point.obstacle;
+        }
+        if let Some(protection) = self.extras.as_mut().and_then(|extras| extras.protection.as_mut()) {
+            protection.truncate(point.count);
+        }
+        Ok(())
+    }
+
+    /// Forgets the newest save point and takes nothing back: what was added since belongs to the one before.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no save point.
+    pub fn pop_save_point(&mut self) -> Result<()> {
+        self.take_save_point().map(drop)
+    }
+
+    fn take_save_point(&mut self) -> Result<SavePoint> {
+        let newest = self.extras.as_mut().and_then(|extras| extras.save_points.pop());
+        newest.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the batch has no save point"))
+    }
+
+    /// Empties the batch, without a save point, and keeps its memory. A batch with protection stays one.
     pub fn clear(&mut self) {
         self.bytes.truncate(HEADER_LEN);
         self.bytes.fill(0);
         (self.database, self.obstacle) = (0, Obstacle::None);
+        if self.extras.is_some() {
+            self.clear_extras();
+        }
+    }
+
+    #[cold]
+    fn clear_extras(&mut self) {
+        if let Some(extras) = &mut self.extras {
+            extras.save_points.clear();
+            if let Some(protection) = &mut extras.protection {
+                protection.truncate(0);
+            }
+        }
+        self.obstacle = self.no_obstacle();
+    }
+
+    fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    fn no_obstacle(&self) -> Obstacle {
+        match self.extras.as_ref().is_some_and(|extras| extras.protection.is_some()) {
+            true => Obstacle::Protected,
+            false => Obstacle::None,
+        }
     }
 
     /// Lets the batch be written again though its last write failed with
@@ -274,7 +352,7 @@ impl WriteBatch {
     /// a crash. Until then, or until [`WriteBatch::clear`], writing it is refused.
     pub fn allow_repeat(&mut self) -> &mut Self {
         if self.obstacle == Obstacle::InDoubt {
-            self.obstacle = Obstacle::None;
+            self.obstacle = self.no_obstacle();
         }
         self
     }
@@ -282,6 +360,30 @@ impl WriteBatch {
     /// How many operations there are.
     pub fn count(&self) -> u32 {
         u32::from_le_bytes([self.bytes[8], self.bytes[9], self.bytes[10], self.bytes[11]])
+    }
+
+    #[cfg(test)]
+    pub(super) fn damage(&mut self, at: usize) {
+        self.bytes[at] ^= 1;
+    }
+
+    fn set_count(&mut self, count: u32) {
+        self.bytes[8..HEADER_LEN].copy_from_slice(&count.to_le_bytes());
+    }
+
+    /// How many operations there are; the same as [`WriteBatch::count`].
+    pub fn len(&self) -> usize {
+        self.count() as usize
+    }
+
+    /// Bytes that the batch takes in a log, its header included.
+    pub fn data_size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True if there is something for the log, be it no operation.
+    pub(crate) fn has_records(&self) -> bool {
+        self.bytes.len() > HEADER_LEN
     }
 
     /// True if there is no operation.
@@ -306,9 +408,9 @@ impl WriteBatch {
                 format!("a write batch of {} bytes; its header has {HEADER_LEN}", bytes.len()),
             ));
         }
-        let batch = WriteBatch { bytes: bytes.to_vec(), database: 0, obstacle: Obstacle::None };
+        let batch = WriteBatch { bytes: bytes.to_vec(), database: 0, obstacle: Obstacle::None, extras: None };
         let mut found = 0u32;
-        for operation in batch.iter() {
+        for operation in batch.operations() {
             let operation = operation?;
             operation.check()?;
             if !operation.is_ours() {
@@ -330,7 +432,8 @@ impl WriteBatch {
     ) -> Result<(SequenceNumber, u32)> {
         let mut reader = Reader::new(bytes);
         reader.take(HEADER_LEN, "write batch header")?;
-        let batch = WriteBatch { bytes: bytes[..HEADER_LEN].to_vec(), database: 0, obstacle: Obstacle::None };
+        let batch =
+            WriteBatch { bytes: bytes[..HEADER_LEN].to_vec(), database: 0, obstacle: Obstacle::None, extras: None };
         let mut found = 0u32;
         loop {
             let before = reader.rest();
@@ -347,7 +450,7 @@ impl WriteBatch {
 
     /// A batch of bytes that [`WriteBatch::read`] has checked.
     pub(crate) fn of_log(bytes: &[u8]) -> WriteBatch {
-        WriteBatch { bytes: bytes.to_vec(), database: 0, obstacle: Obstacle::None }
+        WriteBatch { bytes: bytes.to_vec(), database: 0, obstacle: Obstacle::None, extras: None }
     }
 
     /// Adds an operation in its bytes, as [`WriteBatch::read`] gave them.
@@ -371,21 +474,32 @@ impl WriteBatch {
     /// An error if something was put into the batch that the format cannot hold, or if nobody knows whether it was written.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.obstacle == Obstacle::None { Ok(()) } else { Err(self.why_not()) }
+        if self.obstacle == Obstacle::None { Ok(()) } else { self.check_obstacle() }
     }
 
     #[cold]
-    fn why_not(&self) -> Error {
-        match self.obstacle {
-            Obstacle::KeyTooLong(len) => return exceeded("a key", len, KEY_BYTES_MAX),
-            Obstacle::ValueTooLong(len) => return exceeded("a value", len, VALUE_BYTES_MAX),
-            Obstacle::TooManyOperations => {
-                return too_many_operations();
-            }
-            Obstacle::None | Obstacle::InDoubt => {}
+    fn check_obstacle(&self) -> Result<()> {
+        Err(match self.obstacle {
+            Obstacle::KeyTooLong(len) => exceeded("a key", len, KEY_BYTES_MAX),
+            Obstacle::ValueTooLong(len) => exceeded("a value", len, VALUE_BYTES_MAX),
+            Obstacle::TooManyOperations => too_many_operations(),
+            Obstacle::None | Obstacle::Protected => return self.verify_checksums(),
+            Obstacle::InDoubt => Error::new(
+                ErrorKind::InvalidArgument,
+                "the batch was written, and nobody knows whether it is there: read it back and clear it, or allow its repeat",
+            ),
+        })
+    }
+
+    /// Verifies the checksums of a batch that has them ([`WriteBatch::with_protection`]), as writing it does.
+    ///
+    /// # Errors
+    /// `Corruption` naming the first entry that is not what was added.
+    pub fn verify_checksums(&self) -> Result<()> {
+        match self.extras.as_ref().and_then(|extras| extras.protection.as_ref()) {
+            Some(protection) => protection.verify(self.operations()),
+            None => Ok(()),
         }
-        let what = "the batch was written, and nobody knows whether it is there: read it back and clear it, or allow its repeat";
-        Error::new(ErrorKind::InvalidArgument, what)
     }
 
     /// Refuses a batch in which handles of another open database than this one were used.
@@ -413,8 +527,29 @@ impl WriteBatch {
         self.bytes[..8].copy_from_slice(&sequence.0.to_le_bytes());
     }
 
-    /// The operations in order; the n-th has the batch's sequence number plus n.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<BatchOperation<'_>>> {
+    /// The operations in the order in which they were added, and bytes for the log among them. Keys and values are borrowed.
+    ///
+    /// An error is the last item: what was added cannot make one, and [`WriteBatch::from_bytes`] refuses what could.
+    ///
+    /// ```
+    /// use firndb::{WriteBatch, WriteOperation};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("a", "1").delete("b");
+    /// for operation in batch.iter() {
+    ///     match operation? {
+    ///         WriteOperation::Put { key, value, .. } => println!("{key:?} = {value:?}"),
+    ///         WriteOperation::Delete { key, .. } => println!("no {key:?}"),
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// # Ok::<(), firndb::Error>(())
+    /// ```
+    pub fn iter(&self) -> WriteOperations<'_> {
+        WriteOperations::new(&self.bytes)
+    }
+
+    /// The operations that count, in order; the n-th has the batch's sequence number plus n.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = Result<BatchOperation<'_>>> {
         let mut reader = Reader::new(&self.bytes);
         let mut has_failed = reader.take(HEADER_LEN, "write batch header").is_err();
         std::iter::from_fn(move || {
@@ -444,9 +579,7 @@ impl WriteBatch {
 
     fn add(&mut self, family: FamilyRef, tag: u8, tag_cf: u8, key: &[u8], value: Option<&[u8]>) -> &mut Self {
         let FamilyRef { id: family, database } = family;
-        if database != 0 && database != self.database {
-            self.database = if self.database == 0 { database } else { SEVERAL_DATABASES };
-        }
+        self.note_database(database);
         let Some(count) = self.room_for(key, value.unwrap_or_default()) else { return self };
         // Memory is asked for once.
         self.bytes.reserve(OPERATION_LEN_MAX + key.len() + value.map_or(0, <[u8]>::len));
@@ -461,8 +594,60 @@ impl WriteBatch {
         if let Some(value) = value {
             put_length_prefixed(&mut self.bytes, value);
         }
-        self.bytes[8..HEADER_LEN].copy_from_slice(&count.to_le_bytes());
+        self.set_count(count);
+        if self.extras.is_some() {
+            self.protect(family, tag, key, value.unwrap_or_default());
+        }
         self
+    }
+
+    /// Notes the checksum of an entry that was added, if the batch has any.
+    #[cold]
+    fn protect(&mut self, family: ColumnFamilyId, tag: u8, key: &[u8], value: &[u8]) {
+        let protection = self.extras.as_mut().and_then(|extras| extras.protection.as_mut());
+        // The plain tags are the numbers of the kinds.
+        if let (Some(protection), Some(kind)) = (protection, ValueKind::from_byte(tag)) {
+            protection.add(&BatchOperation { family, kind, key, value });
+        }
+    }
+
+    #[inline]
+    fn note_database(&mut self, database: u64) {
+        if database != 0 && database != self.database {
+            self.database = if self.database == 0 { database } else { SEVERAL_DATABASES };
+        }
+    }
+}
+
+/// Puts into the default family.
+///
+/// ```
+/// let batch: firndb::WriteBatch = [("alice", "90"), ("bob", "80")].into_iter().collect();
+/// assert_eq!(batch.len(), 2);
+/// ```
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(K, V)> for WriteBatch {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> WriteBatch {
+        let mut batch = WriteBatch::new();
+        batch.extend(pairs);
+        batch
+    }
+}
+
+/// Puts into the default family.
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>> Extend<(K, V)> for WriteBatch {
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, pairs: I) {
+        for (key, value) in pairs {
+            self.put(key, value);
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a WriteBatch {
+    type Item = Result<WriteOperation<'a>>;
+    type IntoIter = WriteOperations<'a>;
+
+    fn into_iter(self) -> WriteOperations<'a> {
+        self.iter()
     }
 }
 
@@ -474,63 +659,6 @@ fn too_many_operations() -> Error {
 #[cold]
 fn of_another_database() -> Error {
     Error::new(ErrorKind::InvalidArgument, "the batch has operations on a column family of another database")
-}
-
-/// The next record that is an operation; `None` at the end.
-fn next_operation<'a>(reader: &mut Reader<'a>) -> Result<Option<BatchOperation<'a>>> {
-    while !reader.is_empty() {
-        match Tag::parse(reader.byte("tag")?)? {
-            Tag::Noop => {}
-            Tag::LogData => drop(reader.length_prefixed("log data")?),
-            Tag::Operation { kind, has_family } => return operation(reader, kind, has_family).map(Some),
-            Tag::Transaction => return Err(two_phase()),
-        }
-    }
-    Ok(None)
-}
-
-#[inline]
-fn operation<'a>(reader: &mut Reader<'a>, kind: ValueKind, has_family: bool) -> Result<BatchOperation<'a>> {
-    let family = if has_family { reader.varint32("column family")? } else { 0 };
-    let key = reader.length_prefixed("key")?;
-    let value = match kind {
-        ValueKind::Deletion | ValueKind::SingleDeletion => &[],
-        ValueKind::RangeDeletion => reader.length_prefixed("end of the range")?,
-        _ => reader.length_prefixed("value")?,
-    };
-    Ok(BatchOperation { family: ColumnFamilyId(family), kind, key, value })
-}
-
-/// The next record, whatever it is.
-fn next_record<'a>(reader: &mut Reader<'a>) -> Result<Option<Record<'a>>> {
-    if reader.is_empty() {
-        return Ok(None);
-    }
-    let tag = reader.byte("tag")?;
-    Ok(Some(match Tag::parse(tag)? {
-        Tag::Noop => Record::Nothing,
-        Tag::LogData => {
-            reader.length_prefixed("log data")?;
-            Record::Nothing
-        }
-        Tag::Operation { kind, has_family } => Record::Operation(operation(reader, kind, has_family)?),
-        Tag::Transaction => Record::Transaction(match tag {
-            0x09 => TransactionMark::Begin,
-            0x0A => TransactionMark::Prepared(reader.length_prefixed("transaction name")?),
-            0x0C => TransactionMark::RolledBack(reader.length_prefixed("transaction name")?),
-            0x12 | 0x13 => TransactionMark::BeginInTables,
-            0x15 => {
-                reader.length_prefixed("commit timestamp")?;
-                TransactionMark::Committed(reader.length_prefixed("transaction name")?)
-            }
-            _ => TransactionMark::Committed(reader.length_prefixed("transaction name")?),
-        }),
-    }))
-}
-
-#[cold]
-fn two_phase() -> Error {
-    Error::new(ErrorKind::NotSupported, "a batch with marks of a two-phase transaction")
 }
 
 #[cfg(test)]
@@ -558,7 +686,7 @@ mod tests {
     #[test]
     fn operations_come_back_in_order() {
         let batch = WriteBatch::from_bytes(sample().as_bytes()).expect("sound");
-        let all: Vec<_> = batch.iter().map(|operation| operation.expect("sound")).collect();
+        let all: Vec<_> = batch.operations().map(|operation| operation.expect("sound")).collect();
         assert_eq!(batch.sequence(), SequenceNumber(4));
         assert_eq!(all.len(), 9);
         assert_eq!((all[5].kind, all[5].key, all[5].value), (ValueKind::RangeDeletion, &b"a"[..], &b"c"[..]));
@@ -616,7 +744,7 @@ mod tests {
         assert_eq!(read.expect("sound"), (SequenceNumber(4), 11));
         assert_eq!(marks.len(), 6, "{marks:?}");
         assert_eq!(marks[2], format!("{:?}", TransactionMark::Committed(b"id")));
-        let kinds: Vec<_> = again.iter().map(|operation| operation.expect("sound").kind).collect();
+        let kinds: Vec<_> = again.operations().map(|operation| operation.expect("sound").kind).collect();
         assert_eq!(kinds.len(), 11);
         assert_eq!(kinds[9..], [ValueKind::WideColumnEntity, ValueKind::ValuePreferredSeqno]);
         for cut in 0..bytes.len() - 2 {
@@ -629,6 +757,113 @@ mod tests {
     fn log_data_and_noops_count_nothing() {
         let mut bytes = sample().as_bytes().to_vec();
         bytes.extend_from_slice(b"\x0d\x03\x02hi");
-        assert_eq!(WriteBatch::from_bytes(&bytes).expect("sound").iter().count(), 9);
+        assert_eq!(WriteBatch::from_bytes(&bytes).expect("sound").operations().count(), 9);
+    }
+
+    fn shown(batch: &WriteBatch) -> String {
+        let of = |operation: WriteOperation<'_>| {
+            let key = operation.key().unwrap_or_default().escape_ascii().to_string();
+            match operation {
+                WriteOperation::Put { value, .. } => format!("{key}={}", value.escape_ascii()),
+                WriteOperation::Merge { operand, .. } => format!("{key}+{}", operand.escape_ascii()),
+                WriteOperation::DeleteRange { end, .. } => format!("-{key}..{}", end.escape_ascii()),
+                WriteOperation::Delete { .. } => format!("-{key}"),
+                WriteOperation::SingleDelete { .. } => format!("~{key}"),
+                WriteOperation::LogData(data) => format!("({})", data.escape_ascii()),
+            }
+        };
+        batch.iter().map(|operation| of(operation.expect("sound"))).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn every_sort_of_operation_is_shown_with_its_family() {
+        let mut batch = sample();
+        batch.put_log_data("note");
+        assert_eq!(shown(&batch), "cherry=dark = -x -y ~z -a..c -..m m+1 +2 (note)");
+        let families: Vec<_> = batch.iter().map(|op| op.expect("sound").family().map(|id| id.0)).collect();
+        let expected = [0, 300, 0, 1, 0, 0, 7, 0, 1].map(Some).into_iter().chain([None]);
+        assert_eq!(families, expected.collect::<Vec<_>>());
+        assert_eq!((batch.len(), batch.data_size()), (9, batch.as_bytes().len()));
+        assert_eq!(WriteBatch::from_bytes(batch.as_bytes()).expect("sound").len(), 9);
+    }
+
+    #[test]
+    fn a_rollback_takes_back_what_came_after_the_save_point_and_nothing_else() {
+        let mut batch = WriteBatch::with_protection();
+        assert_eq!(batch.rollback_to_save_point().expect_err("none").kind(), ErrorKind::InvalidArgument);
+        assert_eq!(batch.pop_save_point().expect_err("none").kind(), ErrorKind::InvalidArgument);
+        batch.put("a", "1").set_save_point().put("b", "2").put_log_data("x").set_save_point();
+        batch.put("c", vec![0; KEY_BYTES_MAX + 1]).put(vec![0; KEY_BYTES_MAX + 1], "");
+        assert_eq!(batch.check().expect_err("long").kind(), ErrorKind::Limit);
+        batch.rollback_to_save_point().expect("there is one");
+        batch.check().expect("the long key is gone");
+        assert_eq!((shown(&batch), batch.len()), ("a=1 b=2 (x)".to_owned(), 2));
+        batch.set_save_point().delete("d").pop_save_point().expect("there is one");
+        batch.rollback_to_save_point().expect("the first one");
+        assert_eq!((shown(&batch), batch.len()), ("a=1".to_owned(), 1));
+        assert!(batch.pop_save_point().is_err());
+        batch.set_save_point().clear();
+        assert!(batch.is_empty() && batch.pop_save_point().is_err(), "an empty batch has no past");
+        let other = FamilyRef::of_database(ColumnFamilyId(1), 8);
+        batch.put_cf(FamilyRef::of_database(ColumnFamilyId(1), 7), "k", "v").set_save_point().put_cf(other, "k", "v");
+        assert!(batch.check_database(7).is_err());
+        batch.rollback_to_save_point().expect("there is one");
+        batch.check_database(7).expect("the other database's handle is gone");
+    }
+
+    #[test]
+    fn a_rollback_does_not_decide_whether_the_batch_was_written() {
+        let mut batch = WriteBatch::new();
+        batch.put("a", "1").set_save_point().put("b", "2");
+        batch.settle::<()>(&Err(Error::new(ErrorKind::DurabilityUnknown, "lost")));
+        batch.rollback_to_save_point().expect("there is one");
+        assert_eq!(batch.check().expect_err("in doubt").kind(), ErrorKind::InvalidArgument);
+        batch.allow_repeat().check().expect("allowed");
+    }
+
+    #[test]
+    fn what_is_appended_comes_behind_with_its_obstacles() {
+        let mut all: WriteBatch = [("a", "1")].into_iter().collect();
+        all.append(&sample()).extend([("z", "9")]);
+        assert_eq!(shown(&all), "a=1 cherry=dark = -x -y ~z -a..c -..m m+1 +2 z=9");
+        assert_eq!(WriteBatch::from_bytes(all.as_bytes()).expect("sound").len(), 11);
+        let of = |database| {
+            let mut batch = WriteBatch::new();
+            batch.put_cf(FamilyRef::of_database(ColumnFamilyId(1), database), "k", "v");
+            batch
+        };
+        all.append(&of(7)).append(&of(7)).check_database(7).expect("one database");
+        assert!(all.append(&of(8)).check_database(7).is_err() && all.check_database(8).is_err());
+        let mut long = WriteBatch::new();
+        long.put(vec![0; KEY_BYTES_MAX + 1], "");
+        assert_eq!(all.append(&long).check().expect_err("long").kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn every_bit_that_changes_in_a_protected_batch_is_refused() {
+        let mut batch = WriteBatch::with_protection();
+        batch.append(&sample()).put("k", "v").set_save_point().put("gone", "1");
+        batch.rollback_to_save_point().expect("there is one");
+        let mut again = WriteBatch::with_protection();
+        again.append(&batch);
+        again.check().expect("unchanged");
+        batch.check().expect("unchanged");
+        for at in HEADER_LEN..batch.bytes.len() {
+            for bit in 0..8 {
+                batch.bytes[at] ^= 1 << bit;
+                let error = batch.check().expect_err("a bit has changed");
+                // A tag may become that of an operation which no version knows.
+                assert!(matches!(error.kind(), ErrorKind::Corruption | ErrorKind::NotSupported), "{error}");
+                batch.bytes[at] ^= 1 << bit;
+            }
+        }
+        let last = batch.bytes.len() - 1;
+        batch.bytes[last] ^= 1;
+        let error = batch.check().expect_err("a bit has changed").to_string();
+        assert!(error.contains("entry 9 (Value of key \"k\" in column family 0)"), "{error}");
+        batch.clear();
+        batch.put("k", "v").check().expect("still protected");
+        batch.bytes[last.min(HEADER_LEN + 3)] ^= 1;
+        assert!(batch.check().is_err());
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn apply<'m>(
     mut memtable: impl FnMut(ColumnFamilyId) -> Option<&'m MemTable>,
 ) -> Result<()> {
     let mut last: Option<(ColumnFamilyId, &MemTable)> = None;
-    for (sequence, operation) in (first.0..).zip(batch.iter()) {
+    for (sequence, operation) in (first.0..).zip(batch.operations()) {
         let operation = operation?;
         let target = match last {
             Some((family, found)) if family == operation.family => Some(found),
@@ -107,7 +107,7 @@ impl Commit {
             return Err(Error::new(ErrorKind::Limit, "all sequence numbers are used up"));
         }
         let mut last = None;
-        for operation in batch.iter() {
+        for operation in batch.operations() {
             let operation = operation?;
             operation.check()?;
             if last != Some(operation.family) {
@@ -234,7 +234,7 @@ impl Commit {
 
     /// Remembers which memtables hold writes that are in no log.
     pub(super) fn mark_unlogged(&self, batch: &WriteBatch) -> Result<()> {
-        for operation in batch.iter() {
+        for operation in batch.operations() {
             let id = operation?.family;
             if let Some(memtable) = self.memtable(id) {
                 memtable.mark_unlogged();

@@ -141,7 +141,7 @@ impl WriteQueue {
             return Err(exceeded("a batch", batch.as_bytes().len(), RECORD_BYTES_MAX));
         }
         self.config.gate.pass(batch.as_bytes().len(), options)?;
-        if batch.is_empty() {
+        if batch.is_empty() && !batch.has_records() {
             // Nothing to log, but what was written before is as durable now as this write asks.
             if matches!(options.durability, Durability::Os | Durability::Synced) {
                 self.flush_wal(options.durability == Durability::Synced)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::batch::WriteBatch;
+use super::batch::{WriteBatch, WriteOperation};
 use super::*;
 use crate::clock::ManualClock;
 use crate::error::ErrorKind;
@@ -79,10 +79,40 @@ fn logged(fs: &dyn Fs) -> Vec<String> {
         let mut record = Vec::new();
         while let Ok(ReadOutcome::Record { .. }) = reader.next(&mut record) {
             let batch = WriteBatch::from_bytes(&record).expect("own batch");
-            keys.extend(batch.iter().map(|op| String::from_utf8_lossy(op.expect("sound").key).into_owned()));
+            keys.extend(batch.iter().map(|operation| match operation.expect("sound") {
+                WriteOperation::LogData(data) => format!("({})", data.escape_ascii()),
+                other => String::from_utf8_lossy(other.key().unwrap_or_default()).into_owned(),
+            }));
         }
     }
     keys
+}
+
+#[test]
+fn a_protected_batch_that_changed_in_memory_gets_into_no_log() {
+    let fs = MemoryFs::new();
+    let queue = queue(&fs, 1, 1 << 20);
+    let mut batch = WriteBatch::with_protection();
+    batch.put("sound", "value").put("k", "damaged");
+    batch.damage(batch.data_size() - 1);
+    let error = queue.write(&mut batch, &WriteOptions::default()).expect_err("damaged");
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert!(error.to_string().contains("entry 1 (Value of key \"k\""), "{error}");
+    assert!(logged(&fs).is_empty());
+    batch.damage(batch.data_size() - 1);
+    queue.write(&mut batch, &WriteOptions::default()).expect("as it was added");
+    assert_eq!(logged(&fs), ["sound", "k"]);
+}
+
+#[test]
+fn log_data_alone_is_logged_and_takes_no_number() {
+    let fs = MemoryFs::new();
+    let queue = queue(&fs, 1, 1 << 20);
+    let first = put(&queue, "a", &WriteOptions::default()).expect("memory");
+    queue.write(WriteBatch::new().put_log_data("a note"), &WriteOptions::default()).expect("memory");
+    let second = put(&queue, "b", &WriteOptions::default()).expect("memory");
+    assert_eq!(second.0, first.0 + 1);
+    assert_eq!(logged(&fs), ["a", "(a note)", "b"]);
 }
 
 #[test]
