@@ -19,7 +19,7 @@ const ROWS: [&[&str]; 13] = [
     &["superversion"],
     &["write", "read", "flush", "compaction"],
     &["options"],
-    &["transaction", "background", "recovery"],
+    &["transaction", "background", "recovery", "indexed"],
     &["opening"],
     &["db", "offline"],
 ];

@@ -34,6 +34,7 @@ mod write;
 mod options;
 
 mod background;
+mod indexed;
 mod recovery;
 
 mod opening;
@@ -54,6 +55,7 @@ pub use format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
 pub use format::merge::{MergeFailure, MergeOperator, MergeRule};
 pub use format::prefix::PrefixExtractor;
 pub use fs::*;
+pub use indexed::{BatchLookup, IndexedBatch, IndexedCursor, IndexedIter};
 pub use metrics::*;
 pub use offline::{
     Compatibility, Release, Requirement, VerifyProgress, VerifyReport, column_families_in, compatibility, inspect,

@@ -11,6 +11,7 @@ mod core;
 mod families;
 mod handles;
 mod health;
+mod indexed;
 mod live_files;
 mod maintenance;
 mod open;

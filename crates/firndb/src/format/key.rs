@@ -17,6 +17,8 @@ impl SequenceNumber {
     pub const MAX: SequenceNumber = SequenceNumber((1 << 56) - 1);
     /// No sound database gets beyond this: so many writes were never made. There is room for the largest group behind it.
     pub(crate) const LIMIT: SequenceNumber = SequenceNumber((1 << 56) - (1 << 40));
+    /// From here on up are the numbers of writes that are in no database yet, which only their writer sees.
+    pub(crate) const OWN: SequenceNumber = SequenceNumber((1 << 56) - (1 << 33));
     /// Given to no write; a bottommost compaction stores it for values that every reader sees.
     pub const ZERO: SequenceNumber = SequenceNumber(0);
 }

@@ -4,11 +4,8 @@
 //! SuperVersion, the sequence number and the pin in the registry. Dropping it gives up references and marks the pin; the
 //! janitor does the rest.
 
-use std::fmt;
-
 use crate::error::Result;
 
-use super::slice::Slice;
 use super::source::Source;
 use super::view::View;
 use super::visible::VisibleIter;
@@ -53,108 +50,118 @@ impl Cursor {
         let entries = view.entries(view.bounds().clone())?;
         Ok(Cursor { entries, view })
     }
-
-    /// True while on an entry.
-    #[inline]
-    pub fn valid(&self) -> bool {
-        self.entries.valid()
-    }
-
-    /// The error that ended the cursor, if one did.
-    pub fn status(&self) -> Result<()> {
-        self.entries.status()
-    }
-
-    /// The key, until the next move.
-    ///
-    /// # Panics
-    /// Unless [`valid`](Cursor::valid).
-    #[inline]
-    pub fn key(&self) -> &[u8] {
-        self.entries.key()
-    }
-
-    /// The value, until the next move.
-    ///
-    /// # Panics
-    /// Unless [`valid`](Cursor::valid).
-    #[inline]
-    pub fn value(&self) -> &[u8] {
-        self.entries.value()
-    }
-
-    /// The key for as long as you like: a copy, since keys are stored without what they share with their neighbours.
-    ///
-    /// # Panics
-    /// Unless [`valid`](Cursor::valid).
-    pub fn key_slice(&self) -> Slice {
-        Slice::copied(self.entries.key())
-    }
-
-    /// The value for as long as you like: pinned where it is, or copied if it is very short.
-    ///
-    /// # Panics
-    /// Unless [`valid`](Cursor::valid).
-    pub fn value_slice(&self) -> Slice {
-        self.entries.value_slice()
-    }
-
-    /// To the first entry.
-    pub fn seek_to_first(&mut self) -> Result<bool> {
-        self.view.seeks += 1;
-        self.entries.seek_to_first(&self.view)
-    }
-
-    /// To the last entry.
-    pub fn seek_to_last(&mut self) -> Result<bool> {
-        self.view.seeks += 1;
-        self.entries.seek_to_last(&self.view)
-    }
-
-    /// To the first entry with a key at or after `key`.
-    pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.view.seeks += 1;
-        self.entries.seek(key.as_ref(), &self.view)
-    }
-
-    /// To the last entry with a key at or before `key`.
-    pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.view.seeks += 1;
-        self.entries.seek_for_prev(key.as_ref(), &self.view)
-    }
-
-    /// To the next entry; from nowhere to nowhere.
-    #[inline]
-    #[expect(clippy::should_implement_trait, reason = "a cursor lends its entries: `Iter` is the `Iterator`")]
-    pub fn next(&mut self) -> Result<bool> {
-        self.view.steps_forward += 1;
-        if self.view.is_ousting() {
-            self.entries.check(&self.view)?;
-        }
-        self.entries.next(&self.view)
-    }
-
-    /// To the entry before; from nowhere to nowhere.
-    #[inline]
-    pub fn prev(&mut self) -> Result<bool> {
-        self.view.steps_back += 1;
-        if self.view.is_ousting() {
-            self.entries.check(&self.view)?;
-        }
-        self.entries.prev(&self.view)
-    }
 }
 
-impl fmt::Debug for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Cursor");
-        match self.valid() {
-            true => out.field("key", &format_args!("b\"{}\"", self.key().escape_ascii())),
-            false => out.field("status", &self.status()),
-        };
-        out.finish_non_exhaustive()
-    }
+/// The moves of a public cursor, which has `entries` and a `view`.
+macro_rules! cursor_moves {
+    ($name:ident) => {
+        impl $name {
+            /// True while on an entry.
+            #[inline]
+            pub fn valid(&self) -> bool {
+                self.entries.valid()
+            }
+
+            /// The error that ended the cursor, if one did.
+            pub fn status(&self) -> $crate::error::Result<()> {
+                self.entries.status()
+            }
+
+            /// The key, until the next move.
+            ///
+            /// # Panics
+            /// Unless [`valid`](Cursor::valid).
+            #[inline]
+            pub fn key(&self) -> &[u8] {
+                self.entries.key()
+            }
+
+            /// The value, until the next move.
+            ///
+            /// # Panics
+            /// Unless [`valid`](Cursor::valid).
+            #[inline]
+            pub fn value(&self) -> &[u8] {
+                self.entries.value()
+            }
+
+            /// The key for as long as you like: a copy, since keys are stored without what they share with their neighbours.
+            ///
+            /// # Panics
+            /// Unless [`valid`](Cursor::valid).
+            pub fn key_slice(&self) -> $crate::read::Slice {
+                $crate::read::Slice::copied(self.entries.key())
+            }
+
+            /// The value for as long as you like: pinned where it is, or copied if it is very short.
+            ///
+            /// # Panics
+            /// Unless [`valid`](Cursor::valid).
+            pub fn value_slice(&self) -> $crate::read::Slice {
+                self.entries.value_slice()
+            }
+
+            /// To the first entry.
+            pub fn seek_to_first(&mut self) -> $crate::error::Result<bool> {
+                self.view.seeks += 1;
+                self.entries.seek_to_first(&self.view)
+            }
+
+            /// To the last entry.
+            pub fn seek_to_last(&mut self) -> $crate::error::Result<bool> {
+                self.view.seeks += 1;
+                self.entries.seek_to_last(&self.view)
+            }
+
+            /// To the first entry with a key at or after `key`.
+            pub fn seek(&mut self, key: impl AsRef<[u8]>) -> $crate::error::Result<bool> {
+                self.view.seeks += 1;
+                self.entries.seek(key.as_ref(), &self.view)
+            }
+
+            /// To the last entry with a key at or before `key`.
+            pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> $crate::error::Result<bool> {
+                self.view.seeks += 1;
+                self.entries.seek_for_prev(key.as_ref(), &self.view)
+            }
+
+            /// To the next entry; from nowhere to nowhere.
+            #[inline]
+            #[expect(clippy::should_implement_trait, reason = "a cursor lends its entries: `Iter` is the `Iterator`")]
+            pub fn next(&mut self) -> $crate::error::Result<bool> {
+                self.view.steps_forward += 1;
+                if self.view.is_ousting() {
+                    self.entries.check(&self.view)?;
+                }
+                self.entries.next(&self.view)
+            }
+
+            /// To the entry before; from nowhere to nowhere.
+            #[inline]
+            pub fn prev(&mut self) -> $crate::error::Result<bool> {
+                self.view.steps_back += 1;
+                if self.view.is_ousting() {
+                    self.entries.check(&self.view)?;
+                }
+                self.entries.prev(&self.view)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut out = f.debug_struct(stringify!($name));
+                match self.valid() {
+                    true => out.field("key", &format_args!("b\"{}\"", self.key().escape_ascii())),
+                    false => out.field("status", &self.status()),
+                };
+                out.finish_non_exhaustive()
+            }
+        }
+    };
 }
+pub(crate) use cursor_moves;
+
+cursor_moves!(Cursor);
 
 #[cfg(test)]
 mod tests {

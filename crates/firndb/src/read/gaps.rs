@@ -33,6 +33,8 @@ pub(crate) struct Gaps {
 
 enum Source {
     Run(Arc<RangeTombstones>),
+    /// The reader's own, all of them visible.
+    Own(Arc<RangeTombstones>),
     Level(LevelTombstones),
 }
 
@@ -76,6 +78,11 @@ impl Gaps {
     /// Range tombstones of the run that began last.
     pub(super) fn add(&mut self, tombstones: &Arc<RangeTombstones>) {
         self.sources.push((self.largest.len().saturating_sub(1), Source::Run(Arc::clone(tombstones))));
+    }
+
+    /// Range tombstones of the reader's own, of the run that began last.
+    pub(super) fn add_own(&mut self, tombstones: &Arc<RangeTombstones>) {
+        self.sources.push((self.largest.len().saturating_sub(1), Source::Own(Arc::clone(tombstones))));
     }
 
     /// The run that began last is this level, which may have range tombstones.
@@ -138,6 +145,7 @@ impl Gaps {
             newest_run = *run;
             let of_run = match source {
                 Source::Run(tombstones) => tombstones.interval(key, self.snapshot),
+                Source::Own(tombstones) => tombstones.interval(key, SequenceNumber::MAX),
                 Source::Level(level) => level.interval(&self.order, key, self.snapshot)?,
             };
             found = Interval {

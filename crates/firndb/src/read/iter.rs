@@ -6,7 +6,6 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
@@ -14,7 +13,7 @@ use crate::format::comparator::KeyOrder;
 use crate::iter::bounds::Bounds;
 
 use super::slice::Slice;
-use super::source::Source;
+use super::source::{Run, Source};
 use super::view::View;
 use super::visible::VisibleIter;
 
@@ -38,13 +37,35 @@ use super::visible::VisibleIter;
 /// # Ok(bytes)
 /// # }
 /// ```
-pub struct Iter {
-    front: Option<VisibleIter<Source>>,
-    back: Option<VisibleIter<Source>>,
+pub struct Iter(Ends<Plain>);
+
+/// What an iterator walks over: a view, alone or under something.
+pub(crate) trait Entries {
+    type Run: Run;
+    fn over(&self, view: &View, bounds: Bounds) -> Result<VisibleIter<Self::Run>>;
+}
+
+/// A view alone.
+struct Plain;
+
+impl Entries for Plain {
+    type Run = Source;
+
+    #[inline]
+    fn over(&self, view: &View, bounds: Bounds) -> Result<VisibleIter<Source>> {
+        view.entries(bounds)
+    }
+}
+
+/// Both ends of a range, walking towards each other.
+pub(crate) struct Ends<E: Entries> {
+    front: Option<VisibleIter<E::Run>>,
+    back: Option<VisibleIter<E::Run>>,
     bounds: Bounds,
     /// Under a user's comparator: keys must start with this.
     prefix: Option<Vec<u8>>,
     is_done: bool,
+    entries: E,
     // Last, so that the pin outlives what it accounts for.
     view: View,
 }
@@ -64,17 +85,34 @@ fn owned<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<Vec<u8>> {
 impl Iter {
     /// The entries of `range`, within the bounds of the read options.
     pub(crate) fn range<K: AsRef<[u8]>>(view: View, range: &impl RangeBounds<K>) -> Iter {
-        let bounds = Bounds { lower: owned(range.start_bound()), upper: owned(range.end_bound()) };
-        Iter::new(view, bounds, None)
+        Iter(Ends::range(Plain, view, range))
     }
 
     /// The entries whose keys start with `prefix`, within the bounds of the read options.
     pub(crate) fn prefix(view: View, prefix: &[u8]) -> Iter {
-        Iter::prefix_range::<&[u8]>(view, prefix, &..)
+        Iter(Ends::prefix_range::<&[u8]>(Plain, view, prefix, &..))
     }
 
     /// The entries of a range whose keys start with `prefix`, within the bounds of the read options.
     pub(crate) fn prefix_range<K: AsRef<[u8]>>(view: View, prefix: &[u8], range: &impl RangeBounds<K>) -> Iter {
+        Iter(Ends::prefix_range(Plain, view, prefix, range))
+    }
+}
+
+impl<E: Entries> Ends<E> {
+    /// The entries of `range`, within the bounds of the view.
+    pub(crate) fn range<K: AsRef<[u8]>>(entries: E, view: View, range: &impl RangeBounds<K>) -> Ends<E> {
+        let bounds = Bounds { lower: owned(range.start_bound()), upper: owned(range.end_bound()) };
+        Ends::new(entries, view, bounds, None)
+    }
+
+    /// The entries of a range whose keys start with `prefix`, within the bounds of the view.
+    pub(crate) fn prefix_range<K: AsRef<[u8]>>(
+        entries: E,
+        view: View,
+        prefix: &[u8],
+        range: &impl RangeBounds<K>,
+    ) -> Ends<E> {
         let after = after_prefix(prefix);
         let (bounds, filter) = match view.order() {
             KeyOrder::Bytewise => {
@@ -91,12 +129,12 @@ impl Iter {
         };
         let range = Bounds { lower: owned(range.start_bound()), upper: owned(range.end_bound()) };
         let bounds = bounds.within(view.order(), &range);
-        Iter::new(view, bounds, filter)
+        Ends::new(entries, view, bounds, filter)
     }
 
-    fn new(view: View, bounds: Bounds, prefix: Option<Vec<u8>>) -> Iter {
+    fn new(entries: E, view: View, bounds: Bounds, prefix: Option<Vec<u8>>) -> Ends<E> {
         let bounds = bounds.within(view.order(), view.bounds());
-        Iter { front: None, back: None, bounds, prefix, is_done: false, view }
+        Ends { front: None, back: None, bounds, prefix, is_done: false, entries, view }
     }
 
     fn step_front(&mut self) -> Result<Option<(Slice, Slice)>> {
@@ -111,7 +149,7 @@ impl Iter {
             }
             empty => {
                 self.view.seeks += 1;
-                let front = empty.insert(self.view.entries(self.bounds.clone())?);
+                let front = empty.insert(self.entries.over(&self.view, self.bounds.clone())?);
                 let is_on_entry = front.seek_to_first(&self.view)?;
                 (front, is_on_entry)
             }
@@ -140,13 +178,13 @@ impl Iter {
             empty => {
                 self.view.seeks += 1;
                 if let Some(prefix) = self.prefix.take() {
-                    let end = end_of_prefix(&self.view, self.bounds.clone(), &prefix)?;
+                    let end = end_of_prefix(&self.entries, &self.view, self.bounds.clone(), &prefix)?;
                     if let Some(end) = end {
                         self.bounds.upper = Bound::Excluded(end);
                     }
                     self.prefix = Some(prefix);
                 }
-                let back = empty.insert(self.view.entries(self.bounds.clone())?);
+                let back = empty.insert(self.entries.over(&self.view, self.bounds.clone())?);
                 let is_on_entry = back.seek_to_last(&self.view)?;
                 (back, is_on_entry)
             }
@@ -172,8 +210,8 @@ impl Iter {
 
 /// The first visible key behind those that start with `prefix`, found by walking over them: a user's comparator need
 /// not tell where they end.
-fn end_of_prefix(view: &View, bounds: Bounds, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
-    let mut entries = view.entries(bounds)?;
+fn end_of_prefix(entries: &impl Entries, view: &View, bounds: Bounds, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut entries = entries.over(view, bounds)?;
     let mut is_on_entry = entries.seek_to_first(view)?;
     while is_on_entry && entries.key().starts_with(prefix) {
         is_on_entry = entries.next(view)?;
@@ -181,9 +219,10 @@ fn end_of_prefix(view: &View, bounds: Bounds, prefix: &[u8]) -> Result<Option<Ve
     Ok(is_on_entry.then(|| entries.key().to_vec()))
 }
 
-impl Iterator for Iter {
+impl<E: Entries> Iterator for Ends<E> {
     type Item = Result<(Slice, Slice)>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.is_done {
             return None;
@@ -193,7 +232,8 @@ impl Iterator for Iter {
     }
 }
 
-impl DoubleEndedIterator for Iter {
+impl<E: Entries> DoubleEndedIterator for Ends<E> {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         if self.is_done {
             return None;
@@ -203,10 +243,38 @@ impl DoubleEndedIterator for Iter {
     }
 }
 
-impl FusedIterator for Iter {}
+/// A public iterator over [`Ends`].
+macro_rules! iterator_of_ends {
+    ($name:ident) => {
+        impl Iterator for $name {
+            type Item = $crate::error::Result<($crate::read::Slice, $crate::read::Slice)>;
 
-impl fmt::Debug for Iter {
+            fn next(&mut self) -> Option<Self::Item> {
+                self.0.next()
+            }
+        }
+
+        impl DoubleEndedIterator for $name {
+            fn next_back(&mut self) -> Option<Self::Item> {
+                self.0.next_back()
+            }
+        }
+
+        impl std::iter::FusedIterator for $name {}
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.0).finish()
+            }
+        }
+    };
+}
+pub(crate) use iterator_of_ends;
+
+iterator_of_ends!(Iter);
+
+impl<E: Entries> fmt::Debug for Ends<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iter").field("bounds", &self.bounds).field("is_done", &self.is_done).finish_non_exhaustive()
+        f.debug_struct("Ends").field("bounds", &self.bounds).field("is_done", &self.is_done).finish_non_exhaustive()
     }
 }

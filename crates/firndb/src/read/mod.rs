@@ -27,7 +27,7 @@ pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 pub(crate) mod view;
-mod visible;
+pub(crate) mod visible;
 
 pub use cursor::Cursor;
 pub use iter::Iter;

@@ -11,6 +11,10 @@ use super::slice::Slice;
 
 /// A sorted run whose current value can be handed out without copying it.
 pub(crate) trait Run: InternalIterator {
+    /// One of the runs has what the reader has written and nobody else sees yet: entries with numbers from
+    /// `SequenceNumber::OWN` on, which are visible whatever the reader's own number is.
+    const HAS_OWN: bool = false;
+
     /// The current value, pinned (or copied, if it is short). Needs `valid()`.
     fn value_slice(&self) -> Slice;
 }

@@ -17,6 +17,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::key::{SequenceNumber, user_key};
 use crate::format::merge::MergeRule;
 use crate::iter::bounds::Bounds;
+use crate::iter::range_tombstones::RangeTombstones;
 use crate::memtable::MemTable;
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
@@ -29,7 +30,7 @@ use crate::version::{Level, TableFile, Version};
 
 use super::gaps::Gaps;
 use super::options::ReadOptions;
-use super::source::Source;
+use super::source::{Run, Source};
 use super::visible::{VisibleIter, Watch};
 
 /// The order of a `get` in one family: the view, then the number.
@@ -89,9 +90,9 @@ pub(crate) struct View {
     table_options: TableReadOptions,
     bounds: Bounds,
     statistics: Arc<Statistics>,
-    pub(super) seeks: u64,
-    pub(super) steps_forward: u64,
-    pub(super) steps_back: u64,
+    pub(crate) seeks: u64,
+    pub(crate) steps_forward: u64,
+    pub(crate) steps_back: u64,
     /// Readers of this database are being ousted: every step asks whether it is this one.
     ousting: Arc<AtomicBool>,
     /// Last, so that the registry's slot is given back after what it accounts for.
@@ -145,7 +146,7 @@ impl View {
 
     /// True once readers of this database were ousted, perhaps this one.
     #[inline]
-    pub(super) fn is_ousting(&self) -> bool {
+    pub(crate) fn is_ousting(&self) -> bool {
         // Relaxed: whoever ousts and a reader that steps at the same moment may come in either order.
         self.ousting.load(Ordering::Relaxed)
     }
@@ -164,7 +165,33 @@ impl View {
             let has_active = !self.memtable.is_empty();
             self.add_runs(has_active, &bounds, &mut runs)?;
             if self.may_have_range_tombstones() {
-                gaps = Some(self.gaps(has_active, &bounds)?);
+                gaps = Some(self.gaps(has_active, &bounds, None)?);
+            }
+        }
+        let entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds).merged_by(self.merge.clone());
+        Ok(match gaps {
+            Some(gaps) => entries.with_gaps(gaps),
+            None => entries,
+        })
+    }
+
+    /// The same, under a run that is newer than everything in the view, and its range tombstones.
+    pub(crate) fn entries_under<R: Run + From<Source>>(
+        &self,
+        bounds: Bounds,
+        own: R,
+        tombstones: Option<&Arc<RangeTombstones>>,
+    ) -> Result<VisibleIter<R>> {
+        let order = self.order();
+        let (mut runs, mut gaps) = (Vec::new(), None);
+        if !bounds.are_empty(order) {
+            let has_active = !self.memtable.is_empty();
+            let mut below = Vec::new();
+            self.add_runs(has_active, &bounds, &mut below)?;
+            runs.push(own);
+            runs.extend(below.into_iter().map(R::from));
+            if tombstones.is_some() || self.may_have_range_tombstones() {
+                gaps = Some(self.gaps(has_active, &bounds, Some(tombstones))?);
             }
         }
         let entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds).merged_by(self.merge.clone());
@@ -180,14 +207,18 @@ impl View {
         self.version.may_have_range_tombstones() || memtables.any(|memtable| memtable.has_range_tombstones())
     }
 
-    /// The range tombstones of the runs that the bounds do not exclude.
+    /// The range tombstones of the runs that the bounds do not exclude; `own`: there is a run above them, with these.
     #[cold]
-    fn gaps(&self, has_active: bool, bounds: &Bounds) -> Result<Gaps> {
+    fn gaps(&self, has_active: bool, bounds: &Bounds, own: Option<Option<&Arc<RangeTombstones>>>) -> Result<Gaps> {
         if let Some(obstacle) = self.version.obstacle() {
             return Err(obstacle.clone());
         }
         let order = self.order();
         let mut gaps = Gaps::new(order.clone(), self.sequence);
+        if let Some(tombstones) = own {
+            gaps.begin_run(SequenceNumber::MAX);
+            tombstones.into_iter().for_each(|tombstones| gaps.add_own(tombstones));
+        }
         for memtable in self.memtables(has_active) {
             gaps.begin_run(memtable.largest_seq());
             for run in memtable.range_tombstones().iter().flat_map(|runs| runs.iter()) {

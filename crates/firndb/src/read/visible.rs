@@ -180,7 +180,7 @@ impl<R: Run> VisibleIter<R> {
             // Nothing is asked of the runs behind the bound: what they have there need not be readable.
             false if self.bounds.is_above(&self.order, key) => Ok(false),
             false => self
-                .seek_version(Place::Given(key), self.sequence, SEEK_KIND)
+                .seek_version(Place::Given(key), self.newest(), SEEK_KIND)
                 .and_then(|()| self.settle_forward(Skipping::Nothing, watch)),
         };
         self.finish(result)
@@ -288,6 +288,40 @@ impl<R: Run> VisibleIter<R> {
         }
     }
 
+    /// True for an entry that is newer than the view, and not the reader's own.
+    #[inline]
+    fn is_hidden(&self, sequence: SequenceNumber) -> bool {
+        sequence > self.sequence && !(R::HAS_OWN && sequence >= SequenceNumber::OWN)
+    }
+
+    /// The largest number that is visible.
+    #[inline]
+    fn newest(&self) -> SequenceNumber {
+        if R::HAS_OWN { SequenceNumber::MAX } else { self.sequence }
+    }
+
+    /// Moves the runs to the newest visible entry of the saved key, of which at least one is visible.
+    #[inline]
+    fn seek_newest(&mut self) -> Result<()> {
+        if R::HAS_OWN {
+            self.seek_version(Place::Saved, SequenceNumber::MAX, SEEK_KIND)?;
+            let is_there = self.runs.valid() && self.is_on_saved_key();
+            if is_there && !self.is_hidden(trailer_sequence(trailer(self.runs.key()))) {
+                return Ok(());
+            }
+        }
+        self.seek_version(Place::Saved, self.sequence, SEEK_KIND)
+    }
+
+    /// Moves the runs to the oldest of the reader's own entries of the saved key, or before the key.
+    #[cold]
+    fn seek_own(&mut self) -> Result<()> {
+        self.forget_jump();
+        self.target.clear();
+        append_internal_key(&mut self.target, &self.saved_key, SequenceNumber::OWN, 0);
+        self.runs.seek_for_prev(&self.target)
+    }
+
     #[inline]
     fn forget_jump(&mut self) {
         if let Some(gaps) = &mut self.gaps {
@@ -328,7 +362,7 @@ impl<R: Run> VisibleIter<R> {
             }
             Bound::Included(lower) => {
                 self.saved_key.clone_from(lower);
-                self.seek_version(Place::Saved, self.sequence, SEEK_KIND)?;
+                self.seek_version(Place::Saved, self.newest(), SEEK_KIND)?;
                 Skipping::Nothing
             }
             Bound::Excluded(lower) => {
@@ -382,7 +416,7 @@ impl<R: Run> VisibleIter<R> {
             if self.bounds.is_above(&self.order, entry.user_key) {
                 break;
             }
-            let (kind, is_hidden) = (entry.kind, entry.sequence > self.sequence);
+            let (kind, is_hidden) = (entry.kind, self.is_hidden(entry.sequence));
             let is_same = skipping != Skipping::Nothing && self.is_on_saved_key();
             if is_same && (is_hidden || skipping == Skipping::Rest) {
                 skipped += 1;
@@ -445,6 +479,11 @@ impl<R: Run> VisibleIter<R> {
             let entry = ParsedKey::parse(self.runs.key())?;
             if entry.sequence < cover {
                 break;
+            }
+            if R::HAS_OWN && self.is_hidden(entry.sequence) {
+                // Between the reader's own operands and what it sees below them.
+                self.seek_version(Place::Saved, self.sequence, SEEK_KIND)?;
+                continue;
             }
             match ToReader::of(entry.kind) {
                 ToReader::Operand => self.operands.push(self.runs.value())?,
@@ -535,7 +574,12 @@ impl<R: Run> VisibleIter<R> {
         while self.runs.valid() && self.is_on_saved_key() {
             self.count_down(watch)?;
             let entry = ParsedKey::parse(self.runs.key())?;
-            if entry.sequence > self.sequence {
+            if self.is_hidden(entry.sequence) {
+                if R::HAS_OWN {
+                    // The reader's own entries of the key lie before those that it does not see.
+                    self.seek_own()?;
+                    continue;
+                }
                 break;
             }
             walked += 1;
@@ -544,7 +588,7 @@ impl<R: Run> VisibleIter<R> {
                 false => (entry.kind, entry.sequence),
                 true => {
                     // At least this version is visible, so the seek ends on this key.
-                    self.seek_version(Place::Saved, self.sequence, SEEK_KIND)?;
+                    self.seek_newest()?;
                     match self.runs.valid() && self.is_on_saved_key() {
                         true => ParsedKey::parse(self.runs.key()).map(|entry| (entry.kind, entry.sequence))?,
                         false => return Err(lost_its_place()),

@@ -310,6 +310,12 @@ impl WriteBatch {
         self.take_save_point().map(drop)
     }
 
+    /// How many operations there were at the newest save point, and those that came since.
+    pub(crate) fn since_save_point(&self) -> Option<(u32, impl Iterator<Item = Result<BatchOperation<'_>>>)> {
+        let point = self.extras.as_ref()?.save_points.last()?;
+        Some((point.count, operations(Reader::new(&self.bytes[point.bytes..]))))
+    }
+
     fn take_save_point(&mut self) -> Result<SavePoint> {
         let newest = self.extras.as_mut().and_then(|extras| extras.save_points.pop());
         newest.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the batch has no save point"))
@@ -338,6 +344,10 @@ impl WriteBatch {
 
     fn extras_mut(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
+    }
+
+    pub(crate) fn is_protected(&self) -> bool {
+        self.no_obstacle() == Obstacle::Protected
     }
 
     fn no_obstacle(&self) -> Obstacle {
@@ -550,16 +560,8 @@ impl WriteBatch {
 
     /// The operations that count, in order; the n-th has the batch's sequence number plus n.
     pub(crate) fn operations(&self) -> impl Iterator<Item = Result<BatchOperation<'_>>> {
-        let mut reader = Reader::new(&self.bytes);
-        let mut has_failed = reader.take(HEADER_LEN, "write batch header").is_err();
-        std::iter::from_fn(move || {
-            if has_failed {
-                return None;
-            }
-            let next = next_operation(&mut reader);
-            has_failed = next.is_err();
-            next.transpose()
-        })
+        // A batch always has its header.
+        operations(Reader::new(self.bytes.get(HEADER_LEN..).unwrap_or_default()))
     }
 
     /// The number of operations with one more; else notes why there is no room for it.
@@ -617,6 +619,18 @@ impl WriteBatch {
             self.database = if self.database == 0 { database } else { SEVERAL_DATABASES };
         }
     }
+}
+
+fn operations<'a>(mut reader: Reader<'a>) -> impl Iterator<Item = Result<BatchOperation<'a>>> {
+    let mut has_failed = false;
+    std::iter::from_fn(move || {
+        if has_failed {
+            return None;
+        }
+        let next = next_operation(&mut reader);
+        has_failed = next.is_err();
+        next.transpose()
+    })
 }
 
 /// Puts into the default family.

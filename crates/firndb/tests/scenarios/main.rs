@@ -11,6 +11,7 @@ mod damaged_logs;
 mod descriptors;
 mod errors;
 mod failed_changes;
+mod indexed;
 mod lab;
 mod life;
 mod limits;
