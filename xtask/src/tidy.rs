@@ -14,7 +14,7 @@ const ROWS: [&[&str]; 13] = [
     &["metrics"],
     &["fs"],
     &["iter", "cache"],
-    &["memtable", "wal", "table"],
+    &["memtable", "wal", "table", "blob"],
     &["version"],
     &["superversion"],
     &["write", "read", "flush", "compaction"],

@@ -18,6 +18,7 @@ mod fs;
 mod cache;
 mod iter;
 
+mod blob;
 mod memtable;
 mod table;
 mod wal;

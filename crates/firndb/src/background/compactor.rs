@@ -268,6 +268,9 @@ impl Compactor {
         drop(claim);
         drop(pin);
         self.failures.compaction_succeeded(family.id());
+        if !picked.version.blobs.is_empty() {
+            self.resources.obsolete_blobs(&picked.version, Some(&family.state.load_full().version));
+        }
         self.done(family, picked.reason.clone(), &output);
         Ok(())
     }

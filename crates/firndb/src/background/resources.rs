@@ -14,6 +14,7 @@ use crate::superversion::purge::Janitor;
 use crate::superversion::{PinGuard, PinKind, PinRegistry, PinSpec};
 use crate::sync::Arc;
 use crate::sync::atomic::AtomicU64;
+use crate::version::Version;
 use crate::version::set::VersionSet;
 use crate::version::table_cache::TableCache;
 
@@ -45,6 +46,14 @@ impl Resources {
     pub(crate) fn obsolete_tables(&self, files: impl IntoIterator<Item = (FileNumber, u64)>) {
         for (number, bytes) in files {
             self.janitor.obsolete(FileKind::Table, number, bytes);
+        }
+    }
+
+    /// Blob files that `before` had and that the family's current version does not have go to the janitor.
+    pub(crate) fn obsolete_blobs(&self, before: &Version, now: Option<&Version>) {
+        let is_gone = |number| now.is_none_or(|now| !now.blobs.contains(number));
+        for meta in before.blobs.iter().map(|blob| &blob.file.meta).filter(|meta| is_gone(meta.number)) {
+            self.janitor.obsolete(FileKind::Blob, meta.number, meta.bytes);
         }
     }
 

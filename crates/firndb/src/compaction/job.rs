@@ -9,6 +9,7 @@
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use crate::clock::{CancelToken, Clock};
@@ -18,6 +19,7 @@ use crate::format::file_name;
 use crate::format::key::{FileNumber, SequenceNumber, user_key};
 use crate::fs::paced::{Pace, paced};
 use crate::fs::{CreateMode, Fs, RateLimiter, WritableFile};
+use crate::iter::InternalIterator;
 use crate::iter::compaction_iter::CompactionIter;
 use crate::iter::lineage::Lineage;
 use crate::iter::merging::MergingIter;
@@ -33,6 +35,7 @@ use crate::version::set::{OutputGuard, VersionSet};
 use crate::version::table_cache::TableCache;
 use crate::version::{Level, TableFile, Version};
 
+use super::blobs::{Flow, Metered, Outflow};
 use super::picker::{Compaction, LevelConfig};
 
 /// Bytes that are read from an input at once.
@@ -75,6 +78,8 @@ struct Output {
     path: PathBuf,
     /// Bytes of the level after next that it overlaps so far.
     grandparent_bytes: u64,
+    /// The oldest blob file that it refers to; 0: none.
+    oldest_blob: FileNumber,
 }
 
 /// Which levels can hold a user key below the output, asked with ascending keys.
@@ -209,6 +214,31 @@ impl Writer<'_> {
         let order = self.family.config.order.clone();
         let inputs = self.inputs(&order, frozen)?;
         let merged = MergingIter::new(order.clone(), self.runs(&order, &inputs.covered)?);
+        if self.compaction.files().all(|(_, file)| file.meta.oldest_blob.0 == 0) {
+            return self.write_merged(merged, (), &inputs, frozen, cancel);
+        }
+        let flow = RefCell::new(Flow::default());
+        self.write_merged(Metered { input: merged, flow: &flow }, &flow, &inputs, frozen, cancel)?;
+        self.output.edit.blob_garbage = flow.borrow().garbage()?;
+        let blobs = &self.compaction.version.blobs;
+        match self.output.edit.blob_garbage.iter().find(|(file, _)| !blobs.contains(*file)) {
+            None => Ok(()),
+            Some((file, _)) => {
+                let detail = format!("a table refers to blob file {file}, which its version does not have");
+                Err(Error::corrupt(CorruptionKind::Malformed, detail))
+            }
+        }
+    }
+
+    fn write_merged<I: InternalIterator>(
+        &mut self,
+        merged: I,
+        outflow: impl Outflow,
+        inputs: &Inputs,
+        frozen: &FrozenSnapshots,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let order = self.family.config.order.clone();
         let mut below = Below::new(self.compaction);
         let stripes = if frozen.keeps_everything { &[][..] } else { &frozen.sequences };
         self.range_tombstones =
@@ -230,7 +260,7 @@ impl Writer<'_> {
             let key = iter.key();
             self.cut_if_due(&order, key, &last_user_key)?;
             if self.current.is_none() {
-                self.begin(&inputs)?;
+                self.begin(inputs)?;
             }
             if let Some(current) = &mut self.current {
                 current.builder.add(key, iter.value()).map_err(|error| match error.kind() {
@@ -238,6 +268,7 @@ impl Writer<'_> {
                     ErrorKind::Internal => disordered(compaction),
                     _ => error,
                 })?;
+                outflow.written(key, iter.value(), &mut current.oldest_blob)?;
                 if iter.is_older_version() {
                     current.builder.count_older_version();
                 }
@@ -251,7 +282,7 @@ impl Writer<'_> {
         let counts = iter.counts();
         self.output.edit.lineage = iter.lineage();
         if self.current.is_none() && !self.range_tombstones.is_empty() {
-            self.begin(&inputs)?;
+            self.begin(inputs)?;
         }
         self.end(None)?;
         self.output.entries_read = counts.read;
@@ -288,7 +319,9 @@ impl Writer<'_> {
         let range_tombstones = Arc::new(RangeTombstones::new(order, all));
         let (mut entries, mut covered) = (0u64, Vec::new());
         for (_, file) in self.compaction.files() {
-            if !frozen.keeps_everything && is_covered(file, &range_tombstones, &frozen.sequences) {
+            // What refers to blob files is read, since garbage is counted by it.
+            let may_cover = !frozen.keeps_everything && file.meta.oldest_blob.0 == 0;
+            if may_cover && is_covered(file, &range_tombstones, &frozen.sequences) {
                 covered.push(file.number());
                 continue;
             }
@@ -362,7 +395,7 @@ impl Writer<'_> {
             is_all_logged: inputs.are_all_logged,
         };
         let builder = TableBuilder::new(Arc::clone(&file), context.table.clone(), build);
-        self.current = Some(Output { builder, file, guard, path, grandparent_bytes: 0 });
+        self.current = Some(Output { builder, file, guard, path, grandparent_bytes: 0, oldest_blob: FileNumber(0) });
         Ok(())
     }
 
@@ -417,6 +450,7 @@ impl Writer<'_> {
         let mut meta = FileMeta::of_table(current.guard.number(), &built);
         meta.oldest_ancester_time = self.oldest_ancester_time();
         meta.range_deleted_bytes = hidden;
+        meta.oldest_blob = current.oldest_blob;
         meta.creation_time = self.creation_time();
         self.output.bytes_written += built.size;
         self.output.outputs.push(meta.number);

@@ -4,6 +4,7 @@
 //! keeps jobs of one family apart. [`styles`] is what users say of the styles. [`job`] runs one: tables in, tables out, one edit. None of them knows a database; a
 //! thread pool or a test drives them.
 
+mod blobs;
 pub(crate) mod claims;
 pub(crate) mod job;
 pub(crate) mod picker;

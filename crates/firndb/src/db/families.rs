@@ -213,6 +213,7 @@ impl Core {
         self.handles.forget(id);
         writer.failures.forget_family(id);
         self.resources.obsolete_tables(version.files().map(|(_, file)| (file.number(), file.meta.size)));
+        self.resources.obsolete_blobs(&version, None);
         writer.flusher.release_wals()
     }
 }

@@ -46,8 +46,8 @@ pub struct LiveFile {
 /// background work go on.
 ///
 /// As many bytes of each file as the list says, under the same names in another directory, are a database with exactly the
-/// writes up to [`LiveFiles::sequence`]. The files come in the order in which they should be copied: logs, tables, MANIFEST,
-/// OPTIONS, and CURRENT, without which a directory is no database. IDENTITY is left out; opening the copy makes it.
+/// writes up to [`LiveFiles::sequence`]. The files come in the order in which they should be copied: logs, tables, blob
+/// files, MANIFEST, OPTIONS, and CURRENT, without which a directory is no database. IDENTITY is left out; opening the copy makes it.
 ///
 /// While this lives, no file of the list is removed or renamed, though tables are compacted and MANIFEST, logs and OPTIONS
 /// replaced. What that costs is in [`Db::pins`]. Logs go in their order, so that all later ones wait as well:
@@ -198,6 +198,10 @@ impl Core {
         for (_, table) in hold.versions.iter().flat_map(|version| version.files()) {
             let path = table_path(fs, dir, table.number())?;
             files.push(LiveFile { path, bytes: table.meta.size, is_final: true, contents: None });
+        }
+        for blob in hold.versions.iter().flat_map(|version| version.blobs.iter()) {
+            let path = dir.join(file_name::blob(blob.file.meta.number));
+            files.push(LiveFile { bytes: fs.file_size(&path)?, path, is_final: true, contents: None });
         }
         files.push(piece(file_name::manifest(hold.manifest.number), &hold.manifest, false));
         if let Some(number) = hold.options {

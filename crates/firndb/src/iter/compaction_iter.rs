@@ -310,11 +310,42 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                     }
                     return Ok(());
                 }
-                ToJob::Unresolved(kind) => return Err(kind.unsupported()),
+                ToJob::Unresolved(kind) => {
+                    if self.reference(kind, sequence, stripe, is_hidden)? {
+                        return Ok(());
+                    }
+                }
             }
             self.input.next()?;
         }
         Ok(())
+    }
+
+    /// An entry whose value is elsewhere is treated as one whose value is here, and stays a reference. True if it is kept.
+    #[cold]
+    fn reference(
+        &mut self,
+        kind: ValueKind,
+        sequence: SequenceNumber,
+        stripe: Option<usize>,
+        is_hidden: bool,
+    ) -> Result<bool> {
+        if kind != ValueKind::BlobIndex {
+            return Err(kind.unsupported());
+        }
+        if is_hidden {
+            self.counts.hidden += 1;
+            return Ok(false);
+        }
+        self.hidden_stripe = stripe;
+        self.is_hidden_by_tombstone = false;
+        self.output = Output::Input;
+        if stripe == Some(0) && sequence.0 != 0 && self.may_forget() && self.is_in_no_range() {
+            self.key = internal_key(&self.user_key, SequenceNumber::ZERO, kind as u8);
+            self.output = Output::Rewritten;
+            self.has_zeroed = true;
+        }
+        Ok(true)
     }
 
     /// True if a range tombstone in the entry's stripe covers it.
@@ -358,7 +389,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 break;
             }
             match ToJob::of(next.kind) {
-                ToJob::Value => is_one_value = followers == 0,
+                ToJob::Value | ToJob::Unresolved(ValueKind::BlobIndex) => is_one_value = followers == 0,
                 ToJob::SingleTombstone | ToJob::Operand => is_one_value = false,
                 // It hides more than the single one does: it takes its place.
                 ToJob::Tombstone => {
@@ -495,10 +526,49 @@ mod tests {
     #[test]
     fn unknown_kinds_are_refused_by_name() {
         let order = KeyOrder::Bytewise;
-        let blob = (internal_key(b"k", SequenceNumber(1), ValueKind::BlobIndex as u8), Vec::new());
-        let input = VecIter::new(order.clone(), vec![blob]);
+        let entity = (internal_key(b"k", SequenceNumber(1), ValueKind::WideColumnEntity as u8), Vec::new());
+        let input = VecIter::new(order.clone(), vec![entity]);
         let mut iter = CompactionIter::new(input, order, vec![SequenceNumber(9)], false, |_: &[u8]| true);
-        assert!(iter.seek_to_first().expect_err("refused").to_string().contains("blob reference"));
+        assert!(iter.seek_to_first().expect_err("refused").to_string().contains("wide-column"));
+    }
+
+    /// A reference hides, is hidden and gets number 0 as a value does, and stays a reference.
+    #[test]
+    fn references_are_values_that_are_elsewhere() {
+        use ValueKind::{BlobIndex, Deletion, SingleDeletion, Value};
+        let order = KeyOrder::Bytewise;
+        let kept = |entries: &[(&[u8], u64, ValueKind)], is_bottom: bool| {
+            let entry = |(key, sequence, kind): &(&[u8], u64, ValueKind)| {
+                (internal_key(key, SequenceNumber(*sequence), *kind as u8), b"value".to_vec())
+            };
+            let input = VecIter::new(order.clone(), entries.iter().map(entry).collect());
+            let mut iter =
+                CompactionIter::new(input, order.clone(), vec![SequenceNumber(9)], false, |_: &[u8]| is_bottom);
+            iter.seek_to_first().expect("sound");
+            let mut found = Vec::new();
+            while iter.valid() {
+                let key = ParsedKey::parse(iter.key()).expect("sound");
+                assert!(key.kind != BlobIndex || iter.value() == b"value");
+                found.push((key.user_key[0], key.sequence.0, key.kind));
+                iter.next().expect("sound");
+            }
+            found
+        };
+        let entries: &[(&[u8], u64, ValueKind)] = &[
+            (b"a", 5, BlobIndex),
+            (b"a", 3, BlobIndex),
+            (b"b", 5, Value),
+            (b"b", 3, BlobIndex),
+            (b"c", 5, Deletion),
+            (b"c", 3, BlobIndex),
+            (b"d", 5, SingleDeletion),
+            (b"d", 3, BlobIndex),
+            (b"e", 5, BlobIndex),
+            (b"e", 3, Value),
+        ];
+        let above = [(b'a', 5, BlobIndex), (b'b', 5, Value), (b'c', 5, Deletion), (b'e', 5, BlobIndex)];
+        assert_eq!(kept(entries, false), above);
+        assert_eq!(kept(entries, true), [(b'a', 0, BlobIndex), (b'b', 0, Value), (b'e', 0, BlobIndex)]);
     }
 
     proptest! {

@@ -14,9 +14,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::blob;
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::file_name::{self, FileKind, LOST};
 use crate::format::key::{FileNumber, SequenceNumber, user_key};
+use crate::fs::Fs;
 use crate::opening::options_text::OptionsText;
 use crate::options::Options;
 use crate::recovery::listing::{Listing, last_in_tables, needed_logs, table_path};
@@ -137,7 +139,7 @@ pub fn verify_directory(
             verify_levels(dir, &family.version, &mut report);
         }
     }
-    verify_blob_files(&recovered, &files, dir, &mut report);
+    verify_blob_files(&**fs, &recovered, &files, dir, &mut report);
     verify_options(dir, options, &recovered, &mut report)?;
     let needed = recovered.first_needed_log();
     let mut first_records = BTreeMap::new();
@@ -323,15 +325,25 @@ fn verify_options(dir: &Path, options: &Options, recovered: &Recovered, report: 
     Ok(())
 }
 
-/// Every blob file that MANIFEST has is there.
-fn verify_blob_files(recovered: &Recovered, files: &[(FileKind, FileNumber)], dir: &Path, report: &mut VerifyReport) {
+/// Every blob file that MANIFEST has is there, and whole.
+fn verify_blob_files(
+    fs: &dyn Fs,
+    recovered: &Recovered,
+    files: &[(FileKind, FileNumber)],
+    dir: &Path,
+    report: &mut VerifyReport,
+) {
     for blob in recovered.families.iter().flat_map(|family| family.version.blobs.iter()) {
         let number = blob.file.meta.number;
+        let path = dir.join(file_name::blob(number));
         if !files.contains(&(FileKind::Blob, number)) {
             let detail = "MANIFEST names this blob file, but it does not exist";
-            let path = dir.join(file_name::blob(number));
             report.damages.push(Error::corrupt(CorruptionKind::Missing, detail).in_file(&path, None));
+            continue;
         }
+        let meta = &blob.file.meta;
+        let checked = fs.open_random(&path).and_then(|file| blob::verify(&*file, &path, meta.count, meta.bytes));
+        report.damages.extend(checked.err());
     }
 }
 

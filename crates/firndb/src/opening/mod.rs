@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cache::BlockCache;
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::flush::FlushContext;
 use crate::format::comparator::KeyOrder;
 use crate::format::file_name::{self, FileKind};
@@ -136,16 +136,6 @@ fn refuse_what_would_be_lost(dir: &Path, recovered: &Recovered) -> Result<()> {
     let manifest = dir.join(file_name::manifest(recovered.manifest_number));
     for family in &recovered.families {
         family.version.files().try_for_each(|(_, file)| file.meta.check_readable(&manifest))?;
-        if let Some(blob) = family.version.blobs.iter().next() {
-            let message = format!(
-                "{}: column family {:?} has blob files ({} is the first), which this version reads, but does not carry on: open \
-                 it for reading, or compact it with RocksDB and enable_blob_files=false first",
-                manifest.display(),
-                family.name,
-                file_name::blob(blob.file.meta.number)
-            );
-            return Err(Error::new(ErrorKind::NotSupported, message));
-        }
     }
     Ok(())
 }
@@ -275,7 +265,16 @@ impl Opening {
             let version = Arc::clone(&family.state.load_full().version);
             version.files().try_for_each(|(_, file)| self.tables.refuse_unusable(file, &version.order))?;
             version.look_for_range_tombstones();
-            Ok(())
+            version.blobs.iter().try_for_each(|blob| {
+                let path = self.dir.join(file_name::blob(blob.file.meta.number));
+                match self.options.fs.exists(&path)? {
+                    true => Ok(()),
+                    false => {
+                        let detail = "MANIFEST names this blob file, but it does not exist";
+                        Err(Error::corrupt(CorruptionKind::Missing, detail).in_file(&path, None))
+                    }
+                }
+            })
         })
     }
 
@@ -354,13 +353,20 @@ impl Opening {
                 FileKind::Temp => true,
                 // The newest one that was there before stays beside ours, as RocksDB keeps two.
                 FileKind::Options => Some(*number) != newest_options && Some(*number) != old_options,
-                FileKind::Current | FileKind::Identity | FileKind::Lock | FileKind::InfoLog | FileKind::Blob => false,
+                FileKind::Current | FileKind::Identity | FileKind::Lock | FileKind::InfoLog => false,
+                FileKind::Blob => self.is_orphan_blob(*number),
             };
             if is_orphan {
                 found.push((*kind, *number));
             }
         }
         Ok(found)
+    }
+
+    /// One that MANIFEST has never named may be the only copy of values, if MANIFEST lost an edit: it stays where it is.
+    fn is_orphan_blob(&self, number: FileNumber) -> bool {
+        let is_named = self.recovered.past.blobs.contains(&number);
+        is_named && !self.versions.live_versions().iter().any(|version| version.blobs.contains(number))
     }
 
     fn is_orphan_table(&self, number: FileNumber) -> bool {
@@ -373,6 +379,7 @@ impl Opening {
     pub(crate) fn janitor(&self, outbox: Arc<Outbox>, on_tick: OnTick, on_panic: OnPanic) -> Arc<Janitor> {
         let (versions, lock, tables) = (Arc::clone(&self.versions), Arc::clone(&self.lock), Arc::clone(&self.tables));
         let holds = Arc::clone(&self.versions);
+        let tables_of_blobs = Arc::clone(&self.tables);
         let seed = JanitorSeed {
             wake: Arc::clone(&self.seed.wake),
             graveyard: Arc::clone(&self.seed.graveyard),
@@ -387,6 +394,10 @@ impl Opening {
             is_needed: Box::new(move |kind, number| match kind {
                 FileKind::Table => {
                     versions.is_protected(number) || versions.live_versions().iter().any(|v| v.contains(number))
+                }
+                FileKind::Blob => {
+                    tables_of_blobs.forget_blob(number);
+                    versions.names_blob(number) || versions.live_versions().iter().any(|v| v.blobs.contains(number))
                 }
                 FileKind::Manifest => versions.is_manifest_needed(number),
                 kind => versions.is_held(kind, number),

@@ -35,7 +35,7 @@ pub(crate) struct Layers<'a> {
 pub(super) enum Found {
     /// All there is to say: the value, or that there is none.
     Is(Option<Slice>),
-    /// What is below has a say, too: [`super::resolve`] has to be asked.
+    /// What is below has a say, too, or the value is elsewhere: [`super::resolve`] has to be asked.
     Operand,
 }
 
@@ -168,7 +168,7 @@ fn resolved(kind: ValueKind, value: impl FnOnce() -> Slice) -> Result<Found> {
     match ToReader::of(kind) {
         ToReader::Value => Ok(Found::Is(Some(value()))),
         ToReader::Nothing => Ok(Found::Is(None)),
-        ToReader::Operand => Ok(Found::Operand),
+        ToReader::Operand | ToReader::Unresolved(ValueKind::BlobIndex) => Ok(Found::Operand),
         ToReader::Unresolved(kind) => Err(kind.unsupported()),
     }
 }

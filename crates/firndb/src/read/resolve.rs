@@ -1,4 +1,5 @@
-//! What a key is, where more than its newest entry decides: range tombstones hide entries, operands need what is below them.
+//! What a key is, where more than its newest entry decides: range tombstones hide entries, operands need what is below them,
+//! and references lead to blob files.
 //!
 //! Flow: [`super::get`] and [`super::multi_get`] come here if any run of the view may have range tombstones, or if they found an
 //! operand -> **[`get`]** -> run by run, newest first: the range tombstones of a run, then its entries of the key, the newest
@@ -8,7 +9,7 @@
 //! tombstone of a run covers the key, later runs have no say.
 
 use crate::error::Result;
-use crate::format::key::{ParsedKey, SequenceNumber};
+use crate::format::key::{ParsedKey, SequenceNumber, ValueKind};
 use crate::iter::InternalIterator;
 use crate::iter::meaning::ToReader;
 use crate::iter::operands::Operands;
@@ -77,7 +78,8 @@ fn find(
     }
     let order = &layers.version.order;
     let target = SeekKey::new(user_key, sequence);
-    let mut walk = Walk { layers, user_key, target: &target, operands: Operands::default(), base: None };
+    let mut walk =
+        Walk { layers, tables, options, user_key, target: &target, operands: Operands::default(), base: None };
     let memtables = std::iter::once(layers.memtable).chain(layers.immutables.iter().map(|memtable| &**memtable));
     for memtable in memtables {
         let runs = memtable.range_tombstones();
@@ -112,6 +114,8 @@ fn find(
 /// One key on its way through the runs.
 struct Walk<'a> {
     layers: Layers<'a>,
+    tables: &'a TableCache,
+    options: &'a TableReadOptions,
     user_key: &'a [u8],
     target: &'a [u8],
     /// The newest first.
@@ -137,6 +141,11 @@ impl Walk<'_> {
                     }
                     ToReader::Nothing => return Ok(true),
                     ToReader::Operand => self.operands.push(run.value())?,
+                    ToReader::Unresolved(ValueKind::BlobIndex) => {
+                        let value = self.tables.blob(self.layers.version, self.user_key, run.value(), self.options)?;
+                        self.base = Some(Slice::from(value));
+                        return Ok(true);
+                    }
                     ToReader::Unresolved(kind) => return Err(kind.unsupported()),
                 }
                 run.next()?;

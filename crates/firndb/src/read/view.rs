@@ -31,7 +31,7 @@ use crate::version::{Level, TableFile, Version};
 use super::gaps::Gaps;
 use super::options::ReadOptions;
 use super::source::{Run, Source};
-use super::visible::{VisibleIter, Watch};
+use super::visible::{BlobSource, VisibleIter, Watch};
 
 /// The order of a `get` in one family: the view, then the number.
 #[inline]
@@ -169,10 +169,11 @@ impl View {
             }
         }
         let entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds).merged_by(self.merge.clone());
-        Ok(match gaps {
+        let entries = match gaps {
             Some(gaps) => entries.with_gaps(gaps),
             None => entries,
-        })
+        };
+        Ok(if self.version.blobs.is_empty() { entries } else { self.with_blobs(entries) })
     }
 
     /// The same, under a run that is newer than everything in the view, and its range tombstones.
@@ -195,10 +196,17 @@ impl View {
             }
         }
         let entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds).merged_by(self.merge.clone());
-        Ok(match gaps {
+        let entries = match gaps {
             Some(gaps) => entries.with_gaps(gaps),
             None => entries,
-        })
+        };
+        Ok(if self.version.blobs.is_empty() { entries } else { self.with_blobs(entries) })
+    }
+
+    #[cold]
+    fn with_blobs<R: Run>(&self, entries: VisibleIter<R>) -> VisibleIter<R> {
+        let (version, tables) = (Arc::clone(&self.version), Arc::clone(&self.tables));
+        entries.with_blobs(BlobSource { version, tables, options: self.table_options })
     }
 
     #[inline]

@@ -20,7 +20,7 @@ use std::ops::Bound;
 use crate::error::{Error, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{
-    ParsedKey, SEEK_KIND, SequenceNumber, append_internal_key, trailer, trailer_sequence, user_key,
+    ParsedKey, SEEK_KIND, SequenceNumber, ValueKind, append_internal_key, trailer, trailer_sequence, user_key,
 };
 use crate::format::merge::MergeRule;
 use crate::iter::InternalIterator;
@@ -28,6 +28,9 @@ use crate::iter::bounds::Bounds;
 use crate::iter::meaning::ToReader;
 use crate::iter::operands::Operands;
 use crate::sync::Arc;
+use crate::table::reader::TableReadOptions;
+use crate::version::Version;
+use crate::version::table_cache::TableCache;
 
 use super::gaps::Gaps;
 use super::slice::Slice;
@@ -50,7 +53,8 @@ pub(crate) trait Watch {
 enum Position {
     Nowhere,
     Forward,
-    /// On a value that was made of operands: the runs stand behind them.
+    /// On a value that was made of operands, or fetched from a blob file: the runs stand behind the entries that made it, or on
+    /// one of them.
     Merged,
     Backward,
 }
@@ -85,6 +89,21 @@ pub(crate) struct VisibleIter<R: InternalIterator> {
     gaps: Option<Box<Gaps>>,
     merge: Option<Arc<MergeRule>>,
     operands: Operands,
+    /// Where references lead to; `None` if the view has no blob files.
+    blobs: Option<Box<BlobSource>>,
+}
+
+/// The blob files of a view.
+pub(super) struct BlobSource {
+    pub(super) version: Arc<Version>,
+    pub(super) tables: Arc<TableCache>,
+    pub(super) options: TableReadOptions,
+}
+
+impl BlobSource {
+    fn value(&self, user_key: &[u8], reference: &[u8]) -> Result<Slice> {
+        self.tables.blob(&self.version, user_key, reference, &self.options).map(Slice::from)
+    }
 }
 
 impl<R: Run> VisibleIter<R> {
@@ -103,7 +122,14 @@ impl<R: Run> VisibleIter<R> {
             gaps: None,
             merge: None,
             operands: Operands::default(),
+            blobs: None,
         }
+    }
+
+    /// The same, with what references in tables lead to.
+    pub(super) fn with_blobs(mut self, blobs: BlobSource) -> Self {
+        self.blobs = Some(Box::new(blobs));
+        self
     }
 
     /// The same, with a rule that makes values of operands.
@@ -455,13 +481,35 @@ impl<R: Run> VisibleIter<R> {
                         self.position = Position::Merged;
                         return Ok(true);
                     }
-                    ToReader::Unresolved(kind) => return Err(kind.unsupported()),
+                    ToReader::Unresolved(kind) => {
+                        self.fetch_forward(kind)?;
+                        return Ok(true);
+                    }
                 }
             }
             self.runs.next()?;
         }
         self.position = Position::Nowhere;
         Ok(false)
+    }
+
+    /// The runs stand on the newest visible entry of a key, which is a reference: shows what it leads to. The runs stay, and
+    /// their entry is one of the saved key's.
+    #[cold]
+    fn fetch_forward(&mut self, kind: ValueKind) -> Result<()> {
+        self.save_key();
+        self.saved_value = self.fetched(kind, self.runs.value())?;
+        self.position = Position::Merged;
+        Ok(())
+    }
+
+    /// What the value of an entry of the saved key stands for, which is of a kind that leads elsewhere.
+    #[cold]
+    fn fetched(&self, kind: ValueKind, value: &[u8]) -> Result<Slice> {
+        match &self.blobs {
+            Some(blobs) if kind == ValueKind::BlobIndex => blobs.value(&self.saved_key, value),
+            _ => Err(kind.unsupported()),
+        }
     }
 
     /// The runs stand on the newest visible entry of the saved key, an operand: makes its value of what is below, and leaves
@@ -492,7 +540,10 @@ impl<R: Run> VisibleIter<R> {
                     break;
                 }
                 ToReader::Nothing => break,
-                ToReader::Unresolved(kind) => return Err(kind.unsupported()),
+                ToReader::Unresolved(kind) => {
+                    base = Some(self.fetched(kind, self.runs.value())?);
+                    break;
+                }
             }
             self.runs.next()?;
         }
@@ -570,6 +621,8 @@ impl<R: Run> VisibleIter<R> {
     /// says, its value in `saved_value`. No visible version says nothing, and neither does one that is older than `cover`.
     fn newest_visible(&mut self, cover: SequenceNumber, watch: &impl Watch) -> Result<ToReader> {
         let (mut newest, mut walked, mut has_base) = (ToReader::Nothing, 0, false);
+        // The kind of the base, if it leads elsewhere: it is fetched only if it is shown.
+        let mut reference = None;
         self.operands.clear();
         while self.runs.valid() && self.is_on_saved_key() {
             self.count_down(watch)?;
@@ -606,7 +659,11 @@ impl<R: Run> VisibleIter<R> {
                 ToReader::Operand => self.operands.push(self.runs.value())?,
                 _ => {
                     self.operands.clear();
-                    has_base = newest == ToReader::Value;
+                    reference = match newest {
+                        ToReader::Unresolved(kind) => Some(kind),
+                        _ => None,
+                    };
+                    has_base = newest == ToReader::Value || reference.is_some();
                     if has_base {
                         self.saved_value = self.runs.value_slice();
                     }
@@ -615,6 +672,12 @@ impl<R: Run> VisibleIter<R> {
             self.runs.prev()?;
             if is_last {
                 break;
+            }
+        }
+        if let (Some(kind), ToReader::Operand | ToReader::Unresolved(_)) = (reference, newest) {
+            self.saved_value = self.fetched(kind, &self.saved_value)?;
+            if newest != ToReader::Operand {
+                return Ok(ToReader::Value);
             }
         }
         if newest == ToReader::Operand {

@@ -356,6 +356,7 @@ impl Janitor {
                 other => other?,
             },
             FileKind::Wal => fs.remove_file(&path(file_name::wal(file.number)))?,
+            FileKind::Blob => fs.remove_file(&path(file_name::blob(file.number)))?,
             FileKind::Manifest => fs.remove_file(&path(file_name::manifest(file.number)))?,
             FileKind::Options => fs.remove_file(&path(file_name::options(file.number)))?,
             FileKind::Temp => match fs.remove_file(&path(file_name::temp(file.number))) {

@@ -13,6 +13,7 @@
 //! Source: RocksDB `db/version_set.h`, `db/version_builder.h`.
 
 pub(crate) mod apply;
+mod blob_readers;
 pub(crate) mod blobs;
 pub(crate) mod edit;
 pub(crate) mod file_iter;

@@ -15,19 +15,22 @@ use arc_swap::Guard;
 use crate::cache::{BlockCache, Charged, Evict};
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
+use crate::format::key::FileNumber;
 use crate::fs::guarded::Idle;
 use crate::fs::{Fs, RandomAccessFile};
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
-use crate::table::reader::{TableOpenContext, TableReader, examine};
+use crate::table::reader::{TableOpenContext, TableReadOptions, TableReader, examine};
 
+use super::blob_readers::BlobReaders;
 use super::open_files::{OpenFiles, TableHandle};
 use super::{TableFile, Version};
 
 /// Opens the tables of one directory.
 #[derive(Debug)]
 pub(crate) struct TableCache {
+    blobs: BlobReaders,
     files: Arc<OpenFiles>,
     blocks: Arc<BlockCache>,
     /// The memory of open tables counts against the budget of blocks, and may have to go for them.
@@ -65,7 +68,28 @@ impl TableCache {
         charges_tables: bool,
         statistics: Arc<Statistics>,
     ) -> TableCache {
-        TableCache { files: OpenFiles::new(fs, dir, open_files_max), blocks, charges_tables, statistics }
+        let blobs = BlobReaders::new(Arc::clone(&fs), dir.clone());
+        TableCache { files: OpenFiles::new(fs, dir, open_files_max), blobs, blocks, charges_tables, statistics }
+    }
+
+    /// What a reference of `user_key` to a blob file stands for, in a table of `version`.
+    ///
+    /// # Errors
+    /// `Corruption` with file and offset; `Busy` if a writer beside us has removed the file; what the file system says.
+    #[cold]
+    pub(crate) fn blob(
+        &self,
+        version: &Version,
+        user_key: &[u8],
+        reference: &[u8],
+        options: &TableReadOptions,
+    ) -> Result<Vec<u8>> {
+        self.blobs.value(version, user_key, reference, options, self.files.is_beside_writer())
+    }
+
+    /// The blob file is about to go.
+    pub(crate) fn forget_blob(&self, number: FileNumber) {
+        self.blobs.forget(number);
     }
 
     /// The open reader of `file`, for a lookup.

@@ -8,7 +8,11 @@ use crate::relay::{Codec, End, LZ4, Relay, Seen, ZSTD};
 use crate::rocks::{Release, files, ldb};
 
 /// Options of 7.8 under which it writes other files, in other orders, or with other contents.
-const FORMS: [&str; 43] = [
+const FORMS: [&str; 46] = [
+    "enable_blob_files=true;min_blob_size=8;",
+    "enable_blob_files=true;min_blob_size=16;blob_file_size=2048;blob_compression_type=kLZ4Compression;",
+    "enable_blob_files=true;min_blob_size=0;blob_file_size=4096;blob_compression_type=kZSTD;\
+     enable_blob_garbage_collection=true;blob_garbage_collection_age_cutoff=0.5;",
     "wal_compression=kZSTD;",
     "wal_compression=kZSTD;recycle_log_file_num=4;two_write_queues=true;",
     "compaction_style=kCompactionStyleUniversal;",
@@ -61,7 +65,9 @@ const FORMS: [&str; 43] = [
 ];
 
 /// The same of 9.8: tables that 7.8 cannot read.
-const FORMS_OF_NINE: [&str; 10] = [
+const FORMS_OF_NINE: [&str; 12] = [
+    "format_version=6;enable_blob_files=true;min_blob_size=8;blob_file_size=4096",
+    "format_version=6;enable_blob_files=true;min_blob_size=0;blob_file_size=2048;enable_blob_gc=true;blob_compression=zstd",
     "format_version=6;bloom=10;block_size=300",
     "format_version=6;checksum=no_checksum;block_size=300",
     "format_version=6;checksum=crc32c;block_size=300",

@@ -39,12 +39,12 @@ fn cases() -> Vec<Case> {
     let mut all = vec![
         case(Nine, "", "PUTS\nentity default 7a 6262\n", Fails("entity", true)),
         case(Nine, "", "PUTS\nentity default 7a 6262\nflush default\n", Fails("entity", true)),
-        case(Seven, "enable_blob_files=true;min_blob_size=100;", "PUTS\nflush default\n", Fails("blob", true)),
+        case(Seven, "enable_blob_files=true;min_blob_size=100;", "PUTS\nflush default\n", All(300)),
         case(
             Nine,
             "enable_blob_files=true;min_blob_size=100",
             "PUTS\nflush default\nput default 6b3030303032 31\n",
-            Fails("blob", true),
+            All(300),
         ),
         case(Seven, "", "PUTS\nPREPARE", All(300)),
     ];

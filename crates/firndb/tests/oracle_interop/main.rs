@@ -4,6 +4,7 @@
 //! `FIRN_SEED` chooses the run and `FIRN_OPS` how much each turn writes; a failure says its seed. Needs what
 //! `cargo xtask oracles` installs, with `FIRNDB_PYTHON` naming its interpreter.
 
+mod blobs;
 mod compat;
 mod copies;
 mod damage;

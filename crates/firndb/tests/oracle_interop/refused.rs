@@ -22,11 +22,9 @@ const fn refused(name: &'static str, release: Release, options: &'static str, sc
 const PREPARED: &str = "PUTS\nclose\nopen two_phase;\nprepare 61 62\n";
 
 /// `PUTS` stands for many puts; the others are done as they are.
-const REFUSED: [Refused; 7] = [
+const REFUSED: [Refused; 5] = [
     refused("entity", Release::Nine, "", "entity default 61 6262\n"),
     refused("entity", Release::Nine, "", "entity default 61 6262\nflush default\n"),
-    refused("blob", Release::Seven, "enable_blob_files=true;min_blob_size=2;", "PUTS\nflush default\n"),
-    refused("blob", Release::Nine, "enable_blob_files=true;min_blob_size=2", "PUTS\nflush default\n"),
     refused(
         "plain table",
         Release::Seven,
@@ -127,10 +125,7 @@ fn oracle_what_cannot_be_read_is_refused_by_name_and_stays_whole() {
 #[test]
 #[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
 fn oracle_what_ldb_of_11_1_writes_that_cannot_be_read_is_refused_by_name_in_log_and_table() {
-    let cases: [(&'static str, &[&str], &[&str]); 2] = [
-        ("entity", &[], &["put_entity", "key00010", "name:value"]),
-        ("blob", &["--enable_blob_files", "--min_blob_size=0"], &["compact"]),
-    ];
+    let cases: [(&'static str, &[&str], &[&str]); 1] = [("entity", &[], &["put_entity", "key00010", "name:value"])];
     for (name, options, command) in cases {
         let temp = tempfile::tempdir().expect("a directory");
         let dir = temp.path().join("db");

@@ -40,6 +40,8 @@ class Nine:
                 o.set_max_bytes_for_level_multiplier(float(value))
             elif hasattr(b, "set_" + key):
                 getattr(b, "set_" + key)(int(value))
+            elif key == "blob_compression":
+                o.set_blob_compression_type(getattr(r.DBCompressionType, value)())
             elif key == "level0_file_num_compaction_trigger":
                 o.set_level_zero_file_num_compaction_trigger(int(value))
             else:

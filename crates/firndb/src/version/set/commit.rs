@@ -409,11 +409,7 @@ fn family_edits(family: &FamilySnapshot, state: &State, edits: &mut Vec<VersionE
         log_number: Some(family.log_number),
         ..VersionEdit::default()
     });
-    let files: Vec<_> = family.version.files().map(|(level, file)| (level as u32, file.meta.clone())).collect();
-    for new_files in cut(files, bytes_of_file) {
-        edits.push(VersionEdit { family: family.id, new_files, ..VersionEdit::default() });
-    }
-    // Behind the tables: what those name may come later, in one MANIFEST.
+    // Before the tables: RocksDB links a table to its blob file when it meets the table.
     for blobs in cut(family.version.blobs.iter().collect(), |_| BLOB_BYTES) {
         edits.push(VersionEdit {
             family: family.id,
@@ -425,6 +421,10 @@ fn family_edits(family: &FamilySnapshot, state: &State, edits: &mut Vec<VersionE
                 .collect(),
             ..VersionEdit::default()
         });
+    }
+    let files: Vec<_> = family.version.files().map(|(level, file)| (level as u32, file.meta.clone())).collect();
+    for new_files in cut(files, bytes_of_file) {
+        edits.push(VersionEdit { family: family.id, new_files, ..VersionEdit::default() });
     }
     let cursors: Vec<_> = family.compact_cursors.iter().map(|(level, key)| (*level, key.clone())).collect();
     for compact_cursors in cut(cursors, |(_, key)| key.len()) {

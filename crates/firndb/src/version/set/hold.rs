@@ -58,6 +58,7 @@ impl Hold {
     /// later ones wait as well.
     pub(crate) fn keeps(&self, kind: FileKind, number: FileNumber) -> bool {
         match kind {
+            FileKind::Blob => self.versions.iter().any(|version| version.blobs.contains(number)),
             FileKind::Table => self.versions.iter().any(|version| version.contains(number)),
             FileKind::Manifest => self.manifest.number == number,
             FileKind::Options => self.options == Some(number),

@@ -103,6 +103,8 @@ fn first_needed_log<'a>(families: impl Iterator<Item = &'a FamilySnapshot>, min_
 pub(crate) struct Past {
     /// Every table ever named, live ones too.
     pub(crate) tables: BTreeSet<FileNumber>,
+    /// Every blob file ever named, live ones too.
+    pub(crate) blobs: BTreeSet<FileNumber>,
     /// The sequence numbers of every table that a family ever had; families that exist only.
     pub(crate) sequences: BTreeMap<ColumnFamilyId, SequenceRanges>,
     /// No family has had a larger number.
@@ -274,6 +276,7 @@ impl VersionSet {
         let mut past = Past { tables: found.named, max_family, ..Past::default() };
         for (id, mut family) in found.families {
             past.sequences.insert(id, std::mem::take(&mut family.sequences));
+            past.blobs.extend(family.blobs.keys());
             let snapshot = assemble_family(id, family, config.levels, is_read_only, orders);
             families.insert(id, snapshot.map_err(|error| error.in_file(&path, None))?);
         }
@@ -388,6 +391,11 @@ impl VersionSet {
         }
         let state = self.state.lock();
         state.limbo.contains(&number) || state.names(number)
+    }
+
+    /// True if the durable MANIFEST names the blob file.
+    pub(crate) fn names_blob(&self, number: FileNumber) -> bool {
+        self.state.lock().families.values().any(|family| family.version.blobs.contains(number))
     }
 
     /// True while the outcome of an edit that names the file is unknown.
