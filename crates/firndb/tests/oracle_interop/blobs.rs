@@ -113,6 +113,34 @@ fn oracle_blob_files_live_as_long_as_something_refers_to_them() {
 
 #[test]
 #[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_a_blob_file_that_a_crash_left_goes_at_the_next_opening_and_one_that_nobody_knows_stays() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let dir = temp.path().join("db");
+    let script = format!("open enable_blob_files=true;min_blob_size=10;\n{}flush default\nexit\n", puts(0..100, 1));
+    drive(Release::Seven, &dir, &script);
+    let blob = files(&dir, ".blob").pop().expect("a blob file");
+    let whole = PosixFs.read_whole(&blob, 1 << 30).expect("readable");
+    let db = Db::open_with(&dir, Options::default()).expect("opens");
+    db.delete_range(key(0), key(100)).expect("deleted");
+    db.compact_range::<&[u8]>(..).expect("compacted");
+    db.close().expect("closes");
+    assert!(files(&dir, ".blob").is_empty());
+    // As if the crash had come between the edit and the unlinking.
+    let stray = dir.join("999999.blob");
+    for path in [&blob, &stray] {
+        PosixFs.write_atomically(path, &path.with_extension("new"), &whole).expect("written");
+    }
+    let report = verify_directory(&dir, &Options::default(), &mut |_| {}).expect("verified");
+    assert!(report.damages.is_empty(), "{report:?}");
+    assert_eq!(report.notes.iter().filter(|note| note.contains(".blob is in no version")).count(), 2, "{report:?}");
+    let db = Db::open_with(&dir, Options::default()).expect("opens");
+    db.put("k", "v").expect("written");
+    db.close().expect("closes");
+    assert_eq!(files(&dir, ".blob"), [stray], "what MANIFEST never named may be the only copy");
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
 fn oracle_garbage_that_we_tell_of_is_what_rocksdb_collects_by() {
     let temp = tempfile::tempdir().expect("a directory");
     let dir = temp.path().join("db");
