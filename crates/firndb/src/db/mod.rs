@@ -91,6 +91,10 @@ impl Db {
     /// Opens the database in `dir` for reading: takes no lock, writes nothing, and sees what was written up to now, the
     /// logs included. Another process may have it open for writing.
     ///
+    /// What cannot be read refuses nothing but what needs it: an OPTIONS file that makes no sense says nothing, a family in an
+    /// unknown order is listed with its files, and whoever looks for an entry that cannot be had gets the reason as an error.
+    /// [`RecoveryReport::not_read`](crate::RecoveryReport::not_read) has what was left out.
+    ///
     /// # Errors
     /// As [`Db::open_with`]. Writes through it fail with `ReadOnly`.
     pub fn open_read_only(dir: impl AsRef<Path>, options: Options) -> Result<Db> {
