@@ -70,7 +70,7 @@ macro_rules! cursor_moves {
             /// The key, until the next move.
             ///
             /// # Panics
-            /// Unless [`valid`](Cursor::valid).
+            /// Unless [`valid`](Self::valid).
             #[inline]
             pub fn key(&self) -> &[u8] {
                 self.entries.key()
@@ -79,7 +79,7 @@ macro_rules! cursor_moves {
             /// The value, until the next move.
             ///
             /// # Panics
-            /// Unless [`valid`](Cursor::valid).
+            /// Unless [`valid`](Self::valid).
             #[inline]
             pub fn value(&self) -> &[u8] {
                 self.entries.value()
@@ -88,7 +88,7 @@ macro_rules! cursor_moves {
             /// The key for as long as you like: a copy, since keys are stored without what they share with their neighbours.
             ///
             /// # Panics
-            /// Unless [`valid`](Cursor::valid).
+            /// Unless [`valid`](Self::valid).
             pub fn key_slice(&self) -> $crate::read::Slice {
                 $crate::read::Slice::copied(self.entries.key())
             }
@@ -96,7 +96,7 @@ macro_rules! cursor_moves {
             /// The value for as long as you like: pinned where it is, or copied if it is very short.
             ///
             /// # Panics
-            /// Unless [`valid`](Cursor::valid).
+            /// Unless [`valid`](Self::valid).
             pub fn value_slice(&self) -> $crate::read::Slice {
                 self.entries.value_slice()
             }
