@@ -31,7 +31,8 @@ impl IndexedBatch {
         self.add(of(family), ValueKind::Deletion, key.as_ref(), None)
     }
 
-    /// Deletes `key`, which was put exactly once since it was last deleted, from `family`.
+    /// Deletes `key`, which was put exactly once since it was last deleted, from `family`; see
+    /// [`WriteBatch::single_delete_cf`](crate::WriteBatch::single_delete_cf).
     pub fn single_delete(&mut self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> &mut Self {
         self.add(of(family), ValueKind::SingleDeletion, key.as_ref(), None)
     }

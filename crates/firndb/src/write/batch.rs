@@ -163,7 +163,18 @@ impl WriteBatch {
         self.add(family.into(), 0x00, 0x04, key.as_ref(), None)
     }
 
-    /// Deletes `key`, which was put exactly once since it was last deleted, from `family`.
+    /// Deletes `key` from `family`, where it was put exactly once since it was last deleted, and not merged: so the deletion
+    /// goes away together with that one put, where another has to be carried down to the last level.
+    ///
+    /// Where that does not hold, what is below the put may come back after some compaction. Nothing checks it: whoever
+    /// deletes a key this way puts it once for each deletion (RocksDB: `SingleDelete`, with the same contract).
+    ///
+    /// ```
+    /// use firndb::{ColumnFamilyId, WriteBatch};
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("task:7", "queued").single_delete_cf(ColumnFamilyId::DEFAULT, "task:7");
+    /// assert_eq!(batch.len(), 2);
+    /// ```
     pub fn single_delete_cf(&mut self, family: impl Into<FamilyRef>, key: impl AsRef<[u8]>) -> &mut Self {
         self.add(family.into(), 0x07, 0x08, key.as_ref(), None)
     }

@@ -26,6 +26,7 @@ mod pins;
 mod ranges;
 mod read_only;
 mod recovery;
+mod single_deletes;
 mod space;
 mod stress;
 mod styles;
