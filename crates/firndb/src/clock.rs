@@ -1,11 +1,17 @@
-//! Time and seeds, real or simulated: a test is a pure function of its seed.
+//! Time and seeds, real or simulated: a test is a pure function of its seed. And the tokens that call work off.
+//!
+//! Whoever needs time is handed a [`Clock`]; nothing else in the engine asks the machine for it. A [`CancelToken`] is looked
+//! at by the work itself, one load each time; parts of the work have tokens of their own, which are called off with the whole.
+//!
+//! Threads: all of it may be used by any.
 
 use std::fmt::Debug;
+use std::sync::Weak;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex};
 
 /// Where the engine takes time and randomness from.
 ///
@@ -104,19 +110,50 @@ impl Clock for ManualClock {
 
 /// Ends long work early: whoever holds a clone may call it off, and the work looks every now and then.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct CancelToken(Arc<AtomicBool>);
+pub(crate) struct CancelToken(Arc<CancelState>);
+
+#[derive(Debug, Default)]
+struct CancelState {
+    is_called_off: AtomicBool,
+    /// Parts of the work, which are called off with it: who does the work looks at one flag.
+    parts: Mutex<Vec<Weak<CancelState>>>,
+}
+
+impl CancelState {
+    fn cancel(&self) {
+        // Relaxed: noticed at some later look.
+        self.is_called_off.store(true, Ordering::Relaxed);
+        let parts = std::mem::take(&mut *self.parts.lock());
+        parts.iter().filter_map(Weak::upgrade).for_each(|part| part.cancel());
+    }
+}
 
 impl CancelToken {
     /// Calls the work off.
     pub(crate) fn cancel(&self) {
-        // Relaxed: noticed at some later look.
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancel();
+    }
+
+    /// One for work that ends with any of `wholes`, or alone.
+    pub(crate) fn part_of(wholes: &[&CancelToken]) -> CancelToken {
+        let part = CancelToken::default();
+        for whole in wholes {
+            let mut parts = whole.0.parts.lock();
+            parts.retain(|part| part.strong_count() > 0);
+            parts.push(Arc::downgrade(&part.0));
+            drop(parts);
+            // Looked at after it is listed: a call that missed it there is seen here.
+            if whole.check().is_err() {
+                part.cancel();
+            }
+        }
+        part
     }
 
     /// An error of kind `Cancelled` once the work was called off.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.is_called_off.load(Ordering::Relaxed) {
             false => Ok(()),
             true => Err(Error::new(ErrorKind::Cancelled, "the job was called off")),
         }

@@ -45,9 +45,10 @@ mod offline;
 
 pub use cache::BlockCache;
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use compaction::request::{BottommostLevelCompaction, CompactRangeOptions, CompactionCanceller};
 pub use db::{
-    CloseMode, ColumnFamily, Db, DbStats, FamilyStats, Health, HealthState, LevelStats, LiveFile, LiveFiles,
-    WaitingDrops,
+    CloseMode, ColumnFamily, Db, DbStats, DeletedFiles, FamilyStats, Health, HealthState, LevelStats, LiveFile,
+    LiveFiles, TtlColumnFamily, TtlDb, TtlIter, TtlValue, WaitingDrops,
 };
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};
 pub use format::comparator::{Comparator, KeyOrder};
@@ -57,6 +58,9 @@ pub use format::merge::{MergeFailure, MergeOperator, MergeRule};
 pub use format::prefix::PrefixExtractor;
 pub use fs::*;
 pub use indexed::{BatchLookup, IndexedBatch, IndexedCursor, IndexedIter};
+pub use iter::filter::{
+    CompactionFilter, CompactionFilterFactory, FilterContext, FilterDecision, FilterEntry, FilterReason, FilterRule,
+};
 pub use metrics::*;
 pub use offline::{
     Compatibility, Release, Requirement, VerifyProgress, VerifyReport, column_families_in, compatibility, inspect,

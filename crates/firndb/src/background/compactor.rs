@@ -12,15 +12,19 @@
 //!
 //! Threads: any. The registry of claims is locked while a job is picked, and never while one runs or a callback does.
 
+mod by_hand;
+mod delete_files;
+mod switches;
+
 use crate::background::scheduler::{Priority, Scheduler};
-use crate::compaction::claims::{Attempt, Choice, Claim, Claims};
+use crate::clock::CancelToken;
+use crate::compaction::claims::{Attempt, Claim, Claims};
 use crate::compaction::job::{self, CompactionContext, CompactionOutput};
-use crate::compaction::picker::{Compaction, NO_CURSORS, Next, Picker, View, WaitingDrop};
+use crate::compaction::picker::{Compaction, NO_CURSORS, Picker, View, WaitingDrop};
 use crate::compaction::styles::CompactionPri;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::compression::Compression;
-use crate::format::key::{FileNumber, SequenceNumber};
 use crate::iter::InternalIterator;
 use crate::metrics::outbox::Event;
 use crate::metrics::{CompactionEvent, LogLevel, Ticker};
@@ -36,6 +40,8 @@ use super::failures::{Failures, Probe, Work};
 use super::family::Family;
 use super::resources::Resources;
 
+use self::switches::Switches;
+
 /// See the module documentation.
 pub(crate) struct Compactor {
     resources: Arc<Resources>,
@@ -44,6 +50,7 @@ pub(crate) struct Compactor {
     scheduler: Arc<Scheduler>,
     /// Bytes of tables written by compactions since open.
     bytes: AtomicU64,
+    switches: Switches,
 }
 
 impl Compactor {
@@ -53,7 +60,8 @@ impl Compactor {
         failures: Arc<Failures>,
         scheduler: Arc<Scheduler>,
     ) -> Arc<Compactor> {
-        Arc::new(Compactor { resources, queue, failures, scheduler, bytes: AtomicU64::new(0) })
+        let switches = Switches::new(&resources.cancel);
+        Arc::new(Compactor { resources, queue, failures, scheduler, bytes: AtomicU64::new(0), switches })
     }
 
     /// Bytes of tables written by compactions since open.
@@ -177,6 +185,7 @@ impl Compactor {
         } else {
             &NO_CURSORS
         };
+        let suggested = family.suggested.lock().clone();
         let view = View {
             version,
             claims,
@@ -184,6 +193,7 @@ impl Compactor {
             newest_snapshot: snapshots.newest,
             now_s: resources.clock.unix_seconds(),
             cursors,
+            suggested: &suggested,
         };
         look(&picker, &view)
     }
@@ -204,10 +214,11 @@ impl Compactor {
         };
         // Another thread may find more to do beside it.
         self.schedule(family);
-        match self.run(family, &job, claim) {
+        match self.run(family, &job, claim, &self.switches.automatic()) {
             Ok(()) => {
                 self.schedule(family);
             }
+            // Called off: what lets compactions start again schedules it.
             Err(error) => self.failed(family, &error),
         }
     }
@@ -248,20 +259,34 @@ impl Compactor {
     }
 
     /// One job, from its inputs to the published version.
-    fn run(self: &Arc<Self>, family: &Arc<Family>, picked: &Compaction, claim: Claim) -> Result<()> {
-        self.failures.watch("a compaction", || self.run_and_install(family, picked, claim))
+    fn run(
+        self: &Arc<Self>,
+        family: &Arc<Family>,
+        picked: &Compaction,
+        claim: Claim,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        self.failures.watch("a compaction", || self.run_and_install(family, picked, claim, cancel))
     }
 
-    fn run_and_install(self: &Arc<Self>, family: &Arc<Family>, picked: &Compaction, claim: Claim) -> Result<()> {
-        let _announced = picked.is_drop.then(|| self.resources.pins.announce_drop());
+    fn run_and_install(
+        self: &Arc<Self>,
+        family: &Arc<Family>,
+        picked: &Compaction,
+        claim: Claim,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let context = self.context(family, picked);
+        // What goes is kept for the snapshots that are there, and for those that come before the result does.
+        let takes_away = picked.is_drop || context.filter.is_some();
+        let _announced = takes_away.then(|| self.resources.pins.announce_drop());
         if picked.is_drop && !self.may_drop(picked) {
             // A snapshot was made since it was picked: it waits.
             return Ok(());
         }
-        let context = self.context(family, picked);
         let pin = self.resources.pin_job(family, "compaction");
         let frozen = self.resources.pins.freeze(&self.resources.visible);
-        let output = job::run(&context, &family.state, picked, &frozen, &self.resources.cancel)
+        let output = job::run(&context, &family.state, picked, &frozen, cancel)
             .inspect_err(|error| self.judge_inputs(family, picked, error))?;
         let output = job::install(&context, &family.state, output)?;
         // The inputs may be picked again, and the old version may go, from here on.
@@ -324,6 +349,7 @@ impl Compactor {
             statistics: Arc::clone(&resources.statistics),
             table,
             levels: family.levels(),
+            filter: if picked.is_drop || picked.is_trivial_move { None } else { family.filter_of(picked) },
         }
     }
 
@@ -364,64 +390,10 @@ impl Compactor {
         })
     }
 
-    /// Compacts a range of a family, level by level, or all of it if it is not leveled; waits for it.
-    ///
-    /// # Errors
-    /// `Closed`, `ColumnFamilyDropped`; the damage if a file in the range is left out of compactions; what the job says.
-    pub(crate) fn compact_range(
-        self: &Arc<Self>,
-        family: &Arc<Family>,
-        begin: Option<&[u8]>,
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        let result = self.compact_in_steps(family, (begin, end));
-        if let Err(error) = &result {
-            self.resources.change_failed(&self.failures, "a compaction", error);
-        }
-        // A claim was given back, and a table was set aside perhaps: both decide what writers wait for.
-        self.update_stall(family);
-        self.schedule(family);
-        result
-    }
-
-    /// Runs the steps of a compaction by hand, each when the claims in its way are given back.
-    fn compact_in_steps(self: &Arc<Self>, family: &Arc<Family>, range: (Option<&[u8]>, Option<&[u8]>)) -> Result<()> {
-        self.check_wanted(family)?;
-        let (resources, picker) = (&self.resources, family.picker());
-        let last_sequence = SequenceNumber(resources.visible.load(Ordering::Acquire));
-        // A number that no table has, and that is below those to come.
-        let first_new = resources.versions.new_file_number();
-        let mut manual = picker.begin_manual(&family.state.load_full().version, range, last_sequence, first_new);
-        loop {
-            let mut blocked_by = None;
-            let attempt = family.claims.claim(&family.state.config.order, |claims| {
-                match self.look(family, claims, |_, view| picker.next_manual(&mut manual, view)) {
-                    Next::Done => Choice::Nothing,
-                    Next::Blocked(number) => {
-                        blocked_by = Some(number);
-                        Choice::Nothing
-                    }
-                    Next::Run(job) => {
-                        let wanted = job.wanted();
-                        Choice::Run(job, wanted)
-                    }
-                }
-            });
-            match attempt {
-                Attempt::Taken(job, claim) => {
-                    self.run(family, &job, claim)?;
-                    manual.done(&job);
-                }
-                Attempt::Nothing => return blocked_by.map_or(Ok(()), |number| Err(self.why_left_out(number))),
-                Attempt::Closed => {
-                    self.check_wanted(family)?;
-                    return Err(Error::new(ErrorKind::Busy, "the column family is being dropped"));
-                }
-                Attempt::Own => {
-                    return Err(Error::new(ErrorKind::Busy, "a compaction of the same thread has some of the files"));
-                }
-            }
-        }
+    /// Why no job of a family begins any more.
+    fn why_closed(&self, family: &Family) -> Error {
+        let dropped = || Error::new(ErrorKind::Busy, "the column family is being dropped");
+        self.check_wanted(family).err().unwrap_or_else(dropped)
     }
 
     fn check_wanted(&self, family: &Family) -> Result<()> {
@@ -430,15 +402,6 @@ impl Compactor {
         }
         self.failures.check_not_fatal()?;
         family.check_not_dropped()
-    }
-
-    /// Why a compaction by hand cannot have a table.
-    fn why_left_out(&self, number: FileNumber) -> Error {
-        let what = format!("table {number} is left out of compactions, since it is damaged");
-        match self.failures.why_set_aside(number) {
-            Some(cause) => cause.because(ErrorKind::Corruption, what),
-            None => Error::new(ErrorKind::Busy, what),
-        }
     }
 
     /// Queues another look at a table that was set aside.

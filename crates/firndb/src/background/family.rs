@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use crate::compaction::claims::ClaimRegistry;
-use crate::compaction::picker::{LevelConfig, Picker};
+use crate::compaction::picker::{Compaction, LevelConfig, Picker, Suggestions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::key::ColumnFamilyId;
+use crate::iter::filter::{FilterContext, FilterReason, JobFilter};
 use crate::options::FamilyOptions;
 use crate::superversion::{FamilyState, Published};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -31,6 +32,8 @@ pub(crate) struct Family {
     pub(super) awaited_time_s: AtomicU64,
     /// Something should have been dropped, and is kept for snapshots.
     pub(super) has_waiting_drop: AtomicBool,
+    /// Files that somebody suggested for a compaction.
+    pub(super) suggested: Mutex<Suggestions>,
 }
 
 impl Family {
@@ -43,6 +46,7 @@ impl Family {
             awaited_snapshot: AtomicU64::new(u64::MAX),
             awaited_time_s: AtomicU64::new(u64::MAX),
             has_waiting_drop: AtomicBool::new(false),
+            suggested: Mutex::default(),
         })
     }
 
@@ -88,6 +92,40 @@ impl Family {
     /// How the family's tables are built.
     pub(crate) fn table(&self) -> TableConfig {
         self.options.load().table()
+    }
+
+    /// True if a filter is given.
+    pub(crate) fn has_filter(&self) -> bool {
+        let options = self.options.load();
+        options.compaction_filter_factory.as_ref().and_then(|rule| rule.factory_for(FilterReason::Compaction)).is_some()
+    }
+
+    /// What filters its compactions.
+    pub(crate) fn filter_of(&self, job: &Compaction) -> Option<JobFilter> {
+        let options = self.options.load();
+        let factory = options.compaction_filter_factory.as_ref()?.factory_for(FilterReason::Compaction)?;
+        let context = FilterContext {
+            reason: FilterReason::Compaction,
+            is_full: job.files().count() == job.version.files().count(),
+            is_manual: job.is_manual,
+            column_family: self.id(),
+            output_level: job.output_level,
+        };
+        Some(JobFilter { factory, context })
+    }
+
+    /// What filters its flushes.
+    pub(crate) fn filter_of_flush(&self) -> Option<JobFilter> {
+        let options = self.options.load();
+        let factory = options.compaction_filter_factory.as_ref()?.factory_for(FilterReason::Flush)?;
+        let context = FilterContext {
+            reason: FilterReason::Flush,
+            is_full: false,
+            is_manual: false,
+            column_family: self.id(),
+            output_level: 0,
+        };
+        Some(JobFilter { factory, context })
     }
 
     /// When writers of the family are held up.

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flush::{self, FlushContext, FlushJob, FlushOutput, Reached};
 use crate::format::file_name::FileKind;
 use crate::format::key::{ColumnFamilyId, FileNumber};
+use crate::iter::filter::JobFilter;
 use crate::metrics::outbox::Event;
 use crate::metrics::{FlushEvent, LogLevel, Ticker};
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -303,11 +304,14 @@ impl Flusher {
         if resources.visible.load(Ordering::Acquire) < largest.0 {
             return Err(Error::new(ErrorKind::Internal, "a full memtable has writes that are not visible"));
         }
+        let filters: Vec<Option<JobFilter>> = jobs.iter().map(|(family, _)| family.filter_of_flush()).collect();
+        // What a filter changes is kept for the snapshots that are there, and for those that come before the result does.
+        let _announced = filters.iter().any(Option::is_some).then(|| resources.pins.announce_drop());
         let frozen = resources.pins.freeze(&resources.visible);
         let mut outputs = Vec::new();
-        for (family, job) in jobs {
+        for ((family, job), filter) in jobs.into_iter().zip(&filters) {
             let _pin = resources.pin_job(&family, "flush");
-            match job.run(&self.context, family.table(), &frozen, cancel) {
+            match job.run(&self.context, family.table(), filter.as_ref(), &frozen, cancel) {
                 Ok(output) => outputs.push(output),
                 Err(error) => {
                     flush::discard(&*resources.fs, &outputs);

@@ -110,9 +110,17 @@ struct State {
     claims: Claims,
     next_id: u64,
     is_closed: bool,
+    /// Who has the family alone, or waits until it does.
+    alone: Option<u64>,
 }
 
 impl State {
+    /// True if the caller's own thread has a claim.
+    fn has_own(&self) -> bool {
+        let own = std::thread::current().id();
+        self.claims.taken.iter().any(|taken| taken.thread == own)
+    }
+
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -141,6 +149,20 @@ impl Drop for Claim {
     }
 }
 
+/// The right to be the only one who runs jobs of the family; gives it back when dropped.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    registry: Arc<ClaimRegistry>,
+    id: u64,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.registry.state.lock().alone = None;
+        self.registry.changed.notify_all();
+    }
+}
+
 /// What became of an attempt to claim.
 #[derive(Debug)]
 pub(crate) enum Attempt<T> {
@@ -150,6 +172,15 @@ pub(crate) enum Attempt<T> {
     /// The registry is closed: the family, or its database, goes.
     Closed,
     /// The caller's own thread has what is in the way.
+    Own,
+}
+
+/// Why nobody is let alone with a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The registry is closed.
+    Closed,
+    /// The caller's own thread has a claim.
     Own,
 }
 
@@ -180,6 +211,9 @@ impl ClaimRegistry {
         if state.is_closed {
             return Attempt::Closed;
         }
+        if state.alone.is_some() {
+            return Attempt::Nothing;
+        }
         match pick(&state.claims) {
             Some((picked, wanted)) if state.claims.allow(order, &wanted, u64::MAX) => {
                 self.take(&mut state, picked, wanted)
@@ -193,6 +227,7 @@ impl ClaimRegistry {
     pub(crate) fn claim<T>(
         self: &Arc<Self>,
         order: &KeyOrder,
+        alone: Option<&Alone>,
         mut pick: impl FnMut(&Claims) -> Choice<T>,
     ) -> Attempt<T> {
         let mut state = self.state.lock();
@@ -200,6 +235,13 @@ impl ClaimRegistry {
         loop {
             if state.is_closed {
                 return Attempt::Closed;
+            }
+            if state.alone.is_some_and(|id| alone.is_none_or(|alone| alone.id != id)) {
+                if state.has_own() {
+                    return Attempt::Own;
+                }
+                state = self.changed.wait(state);
+                continue;
             }
             // A comparator may panic in there: others wait for the reservation that is gone.
             let wake = Wake(&self.changed);
@@ -223,6 +265,36 @@ impl ClaimRegistry {
             state.claims.reserved.push(Taken { id: ticket, thread: std::thread::current().id(), what });
             state = self.changed.wait(state);
             state.claims.reserved.retain(|reserved| reserved.id != ticket);
+        }
+    }
+
+    /// Waits for all jobs that run, lets no other begin, and is then the only one who claims, until the answer is dropped.
+    pub(crate) fn claim_alone(self: &Arc<Self>) -> std::result::Result<Alone, Refused> {
+        let mut state = self.state.lock();
+        let id = state.next_id();
+        loop {
+            if state.is_closed {
+                self.leave(&mut state, id);
+                return Err(Refused::Closed);
+            }
+            if state.has_own() {
+                self.leave(&mut state, id);
+                return Err(Refused::Own);
+            }
+            match state.alone {
+                None => state.alone = Some(id),
+                Some(own) if own == id && state.claims.taken.is_empty() => {
+                    return Ok(Alone { registry: Arc::clone(self), id });
+                }
+                Some(_) => state = self.changed.wait(state),
+            }
+        }
+    }
+
+    fn leave(&self, state: &mut MutexGuard<'_, State>, id: u64) {
+        if state.alone == Some(id) {
+            state.alone = None;
+            self.changed.notify_all();
         }
     }
 
@@ -303,7 +375,7 @@ mod tests {
         let running = take(&registry, wanted(&[1], 1, "a", "b")).expect("free");
         let by_hand = Arc::clone(&registry);
         let waiting = std::thread::spawn(move || {
-            by_hand.claim(&KeyOrder::Bytewise, |_| Choice::Run((), wanted(&[1], 1, "a", "b")))
+            by_hand.claim(&KeyOrder::Bytewise, None, |_| Choice::Run((), wanted(&[1], 1, "a", "b")))
         });
         let closing = Arc::clone(&registry);
         let closer = std::thread::spawn(move || closing.close_and_wait());
@@ -317,10 +389,43 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_to_be_alone_waits_for_those_who_run_and_nobody_begins_meanwhile() {
+        let registry = ClaimRegistry::new();
+        let (to_take, taken) = std::sync::mpsc::channel();
+        let (to_end, end) = std::sync::mpsc::channel::<()>();
+        let inside = Arc::clone(&registry);
+        let job = std::thread::spawn(move || {
+            let claim = take(&inside, wanted(&[1], 1, "a", "b")).expect("free");
+            to_take.send(()).expect("awaited");
+            end.recv().expect("told");
+            drop(claim);
+        });
+        taken.recv().expect("it runs");
+        let waiting = Arc::clone(&registry);
+        let alone = std::thread::spawn(move || waiting.claim_alone().expect("the job ends"));
+        // It is noted as soon as it waits.
+        while registry.state.lock().alone.is_none() {
+            std::thread::yield_now();
+        }
+        assert!(take(&registry, wanted(&[7], 3, "x", "y")).is_none(), "others wait, whatever their keys");
+        assert!(!alone.is_finished());
+        to_end.send(()).expect("awaited");
+        job.join().expect("no panic");
+        let alone = alone.join().expect("no panic");
+        assert!(take(&registry, wanted(&[7], 3, "x", "y")).is_none());
+        let own = registry.claim(&KeyOrder::Bytewise, Some(&alone), |_| Choice::Run((), wanted(&[1], 1, "a", "b")));
+        let Attempt::Taken((), own) = own else { panic!("it is alone: {own:?}") };
+        assert_eq!(registry.claim_alone().expect_err("its own thread has a claim"), Refused::Own);
+        drop(own);
+        drop(alone);
+        take(&registry, wanted(&[7], 3, "x", "y")).expect("free again");
+    }
+
+    #[test]
     fn nobody_waits_for_a_claim_of_the_same_thread() {
         let registry = ClaimRegistry::new();
         let _own = take(&registry, wanted(&[1], 1, "a", "b")).expect("free");
-        let again = registry.claim(&KeyOrder::Bytewise, |_| Choice::Run((), wanted(&[1], 1, "a", "b")));
+        let again = registry.claim(&KeyOrder::Bytewise, None, |_| Choice::Run((), wanted(&[1], 1, "a", "b")));
         assert!(matches!(again, Attempt::Own));
     }
 }

@@ -21,6 +21,7 @@ use crate::fs::paced::{Pace, paced};
 use crate::fs::{CreateMode, Fs, RateLimiter, WritableFile};
 use crate::iter::InternalIterator;
 use crate::iter::compaction_iter::CompactionIter;
+use crate::iter::filter::{Filtering, JobFilter};
 use crate::iter::lineage::Lineage;
 use crate::iter::merging::MergingIter;
 use crate::iter::range_tombstones::{RangeTombstone, RangeTombstones};
@@ -53,6 +54,7 @@ pub(crate) struct CompactionContext {
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) table: TableConfig,
     pub(crate) levels: LevelConfig,
+    pub(crate) filter: Option<JobFilter>,
 }
 
 /// What a compaction did.
@@ -252,6 +254,7 @@ impl Writer<'_> {
         )
         .covered_by(&inputs.range_tombstones)
         .merged_by(self.family.config.merge.as_ref())
+        .filtered_by(self.filtering(frozen))
         .cancelled_by(cancel);
         iter.seek_to_first()?;
         let compaction = self.compaction;
@@ -286,13 +289,13 @@ impl Writer<'_> {
         }
         self.end(None)?;
         self.output.entries_read = counts.read;
-        if counts.read != inputs.entries {
+        if counts.read != inputs.entries && !counts.is_partial {
             return Err(Error::corrupt(
                 CorruptionKind::CountMismatch,
                 format!("a compaction read {} entries from tables that say they hold {}", counts.read, inputs.entries),
             ));
         }
-        if counts.read - counts.hidden - counts.obsolete != self.output.entries_written {
+        if counts.read - counts.dropped() != self.output.entries_written {
             return Err(Error::corrupt(
                 CorruptionKind::CountMismatch,
                 format!("a compaction wrote {} entries of {counts:?}", self.output.entries_written),
@@ -301,11 +304,27 @@ impl Writer<'_> {
         let statistics = &self.context.statistics;
         statistics.add(Ticker::CompactionKeyDropNewerEntry, counts.hidden);
         statistics.add(Ticker::CompactionKeyDropObsolete, counts.obsolete);
+        statistics.add(Ticker::CompactionKeyDropUser, counts.filtered);
         self.output.bytes_read = self.compaction.input_bytes();
         if !self.output.outputs.is_empty() {
             self.context.fs.sync_dir(&self.context.dir)?;
         }
         Ok(())
+    }
+
+    /// The job's filter, if it has one. Where nothing but the job can hold what it says to skip, and no snapshot sees it, that
+    /// is not even read.
+    fn filtering(&self, frozen: &FrozenSnapshots) -> Option<Filtering> {
+        let filtering = self.context.filter.as_ref()?.make(frozen.newest_snapshot)?;
+        let newest = frozen.sequences.last().copied().unwrap_or_default();
+        let is_all_visible = self.compaction.files().all(|(_, file)| file.meta.largest_seq <= newest);
+        // References to blob files are counted by reading them.
+        let has_blobs = self.compaction.files().any(|(_, file)| file.meta.oldest_blob.0 != 0);
+        if frozen.newest_snapshot.is_some() || frozen.keeps_everything || !is_all_visible || has_blobs {
+            return Some(filtering);
+        }
+        let below = Below::new(self.compaction);
+        Some(filtering.jumping(Box::new(move |begin, end| below.is_bottom_range(begin, end))))
     }
 
     fn inputs(&self, order: &KeyOrder, frozen: &FrozenSnapshots) -> Result<Inputs> {

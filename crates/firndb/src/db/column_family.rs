@@ -7,8 +7,9 @@
 //! Threads: handles are `Send + Sync` and cheap to clone.
 
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 
+use crate::compaction::request::CompactRangeOptions;
 use crate::error::Result;
 use crate::format::key::ColumnFamilyId;
 use crate::read::{Cursor, Iter, ReadOptions, Slice};
@@ -303,13 +304,6 @@ impl ColumnFamily {
     /// # Errors
     /// `Io`, `Corruption`, and `Closed` or `Cancelled` if the database is closed meanwhile; it is then as it was before.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
-        self.family.check_not_dropped()?;
-        // The files that touch the bounds are compacted as a whole anyway, so that either sort of bound will do.
-        let bytes = |bound: Bound<&K>| match bound {
-            Bound::Included(key) | Bound::Excluded(key) => Some(key.as_ref().to_vec()),
-            Bound::Unbounded => None,
-        };
-        let (begin, end) = (bytes(range.start_bound()), bytes(range.end_bound()));
-        self.core().compact_range(&self.family, begin.as_deref(), end.as_deref())
+        self.compact_range_with(range, &CompactRangeOptions::default())
     }
 }

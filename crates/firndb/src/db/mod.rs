@@ -19,6 +19,7 @@ mod options;
 mod pins;
 mod reads;
 mod stats;
+mod ttl;
 
 use std::fmt;
 use std::panic::Location;
@@ -38,7 +39,9 @@ pub use close::CloseMode;
 pub use column_family::ColumnFamily;
 pub use health::{Health, HealthState, WaitingDrops};
 pub use live_files::{LiveFile, LiveFiles};
+pub use maintenance::DeletedFiles;
 pub use stats::{DbStats, FamilyStats, LevelStats};
+pub use ttl::{TtlColumnFamily, TtlDb, TtlIter, TtlValue};
 
 use self::core::Core;
 
@@ -289,6 +292,9 @@ impl Db {
     pub fn continue_background_work(&self) {
         if let Ok(writer) = self.core().writer() {
             writer.scheduler.unpause();
+            if !writer.scheduler.is_paused() {
+                writer.compactor.renew_automatic();
+            }
             writer.compactor.pause_changed();
         }
     }

@@ -18,6 +18,7 @@ use crate::fs::paced::{Pace, paced};
 use crate::fs::{CreateMode, Fs, RateLimiter};
 use crate::iter::InternalIterator;
 use crate::iter::compaction_iter::CompactionIter;
+use crate::iter::filter::JobFilter;
 use crate::iter::lineage::Lineage;
 use crate::iter::merging::MergingIter;
 use crate::iter::range_tombstones::{RangeTombstone, RangeTombstones};
@@ -118,12 +119,13 @@ impl FlushJob {
         self,
         context: &FlushContext,
         table: TableConfig,
+        filter: Option<&JobFilter>,
         frozen: &FrozenSnapshots,
         cancel: &CancelToken,
     ) -> Result<FlushOutput> {
         let guard = context.versions.new_output();
         let path = context.dir.join(file_name::table(guard.number()));
-        let result = self.write(context, table, frozen, cancel, &guard, &path);
+        let result = self.write(context, table, filter, frozen, cancel, (&guard, &path));
         match result {
             Ok(mut output) => {
                 if output.file.is_some() {
@@ -145,10 +147,10 @@ impl FlushJob {
         &self,
         context: &FlushContext,
         table: TableConfig,
+        filter: Option<&JobFilter>,
         frozen: &FrozenSnapshots,
         cancel: &CancelToken,
-        guard: &OutputGuard,
-        path: &std::path::Path,
+        (guard, path): (&OutputGuard, &std::path::Path),
     ) -> Result<FlushOutput> {
         let config = &self.family.config;
         let now = context.clock.unix_seconds();
@@ -171,7 +173,7 @@ impl FlushJob {
         let runs = self.memtables.iter().rev().map(|memtable| memtable.iter()).collect();
         let merged = MergingIter::new(config.order.clone(), runs);
         let (read, written, lineage) =
-            copy(merged, &range_tombstones, config.merge.as_ref(), frozen, cancel, &mut builder)?;
+            copy(merged, &range_tombstones, config.merge.as_ref(), filter, frozen, cancel, &mut builder)?;
         let expected: u64 = self.memtables.iter().map(|memtable| memtable.entry_count()).sum();
         if read != expected {
             return Err(Error::corrupt_at(
@@ -253,6 +255,7 @@ fn copy<I: InternalIterator>(
     input: I,
     range_tombstones: &Arc<RangeTombstones>,
     merge: Option<&Arc<MergeRule>>,
+    filter: Option<&JobFilter>,
     frozen: &FrozenSnapshots,
     cancel: &CancelToken,
     builder: &mut TableBuilder,
@@ -264,6 +267,7 @@ fn copy<I: InternalIterator>(
         CompactionIter::new(input, order, frozen.sequences.clone(), frozen.keeps_everything, nothing_is_bottom)
             .covered_by(range_tombstones)
             .merged_by(merge)
+            .filtered_by(filter.and_then(|filter| filter.make(frozen.newest_snapshot)))
             .cancelled_by(cancel);
     iter.seek_to_first()?;
     let mut written = 0;

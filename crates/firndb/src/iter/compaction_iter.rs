@@ -16,9 +16,11 @@
 //!    number does not become 0, since it would be older than them then.
 //!
 //! 6. Operands hide nothing. What becomes of them is said in `compaction_iter/merge.rs`.
+//! 7. What no snapshot sees, a user's filter may remove or change (`compaction_iter/filter.rs`).
 //!
 //! Source: RocksDB `db/compaction/compaction_iterator.cc`, wiki "Single Delete".
 
+mod filter;
 mod merge;
 
 use std::cmp::Ordering;
@@ -32,6 +34,7 @@ use crate::format::merge::MergeRule;
 use crate::sync::Arc;
 
 use super::InternalIterator;
+use super::filter::Filtering;
 use super::lineage::{Lineage, Rewrite};
 use super::meaning::ToJob;
 use super::range_tombstones::RangeTombstones;
@@ -44,6 +47,17 @@ pub(crate) struct CompactionCounts {
     pub(crate) hidden: u64,
     /// Tombstones with nothing left to hide.
     pub(crate) obsolete: u64,
+    /// Gone because a filter said so.
+    pub(crate) filtered: u64,
+    /// A filter said to leave some unread.
+    pub(crate) is_partial: bool,
+}
+
+impl CompactionCounts {
+    /// How many entries were not written.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.hidden + self.obsolete + self.filtered
+    }
 }
 
 /// Where the current output entry is.
@@ -58,6 +72,18 @@ enum Output {
     Held,
     /// The first entry of the queue; the input has moved on already.
     Queued,
+}
+
+/// What a second look at an entry comes to (`compaction_iter/filter.rs`).
+enum Look {
+    /// Nothing: the entry is as any other.
+    Go,
+    /// A newer range tombstone of its stripe covers it.
+    Covered,
+    /// An output was made; the input has moved on.
+    Output,
+    /// The entry is gone; the input has moved on.
+    Gone,
 }
 
 /// See the module's text. `B` says whether nothing outside of the job, and below it, can hold a user key; it is asked with
@@ -87,7 +113,10 @@ pub(crate) struct CompactionIter<I, B> {
     largest: SequenceNumber,
     has_zeroed: bool,
     cancel: CancelToken,
+    /// There are range tombstones, or a filter: entries get a second look.
+    is_looking_closer: bool,
     range_tombstones: Option<Arc<RangeTombstones>>,
+    filtering: Option<Box<Filtering>>,
     merge: Option<Arc<MergeRule>>,
     /// What became of operands: internal keys and values.
     queue: VecDeque<(Vec<u8>, Vec<u8>)>,
@@ -122,7 +151,9 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             largest: SequenceNumber::ZERO,
             has_zeroed: false,
             cancel: CancelToken::default(),
+            is_looking_closer: false,
             range_tombstones: None,
+            filtering: None,
             merge: None,
             queue: VecDeque::new(),
         }
@@ -140,7 +171,15 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             self.smallest = self.smallest.min(smallest);
             self.largest = self.largest.max(largest);
             self.range_tombstones = Some(Arc::clone(tombstones));
+            self.is_looking_closer = true;
         }
+        self
+    }
+
+    /// Shows entries to a filter.
+    pub(crate) fn filtered_by(mut self, filtering: Option<Filtering>) -> Self {
+        self.is_looking_closer |= filtering.is_some();
+        self.filtering = filtering.map(Box::new);
         self
     }
 
@@ -211,6 +250,9 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         if self.keeps_everything || (self.counts.read == 0 && self.range_tombstones.is_none()) {
             return Lineage::Unchanged;
         }
+        if self.filtering.as_ref().is_some_and(|filtering| filtering.has_acted) {
+            return Lineage::Lossy;
+        }
         Lineage::Rewritten(Rewrite {
             stripes: self.snapshots.clone(),
             smallest: self.smallest,
@@ -262,8 +304,19 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             self.note_read(sequence)?;
             let stripe = self.stripe(sequence);
             let is_hidden = stripe.is_some() && stripe == self.hidden_stripe && !self.keeps_everything;
+            if self.is_looking_closer {
+                match self.look_closer(sequence, stripe, is_hidden, meaning)? {
+                    Look::Go => {}
+                    Look::Covered => {
+                        self.counts.hidden += 1;
+                        self.input.next()?;
+                        continue;
+                    }
+                    Look::Output => return Ok(()),
+                    Look::Gone => continue,
+                }
+            }
             match meaning {
-                _ if self.range_tombstones.is_some() && self.is_covered(sequence, stripe) => self.counts.hidden += 1,
                 ToJob::Value | ToJob::Tombstone | ToJob::Operand if is_hidden => self.counts.hidden += 1,
                 ToJob::SingleTombstone if is_hidden && self.is_hidden_by_tombstone => self.counts.hidden += 1,
                 ToJob::SingleTombstone => {
@@ -301,7 +354,9 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 ToJob::Operand => {
                     match (stripe, self.merge.clone()) {
                         (Some(stripe), Some(rule)) if !self.keeps_everything => {
-                            self.merge_operands(&rule, sequence, stripe)?;
+                            if !self.merge_operands(&rule, sequence, stripe)? {
+                                continue;
+                            }
                         }
                         _ => {
                             self.output = Output::Input;
@@ -451,7 +506,7 @@ mod tests {
         }
         let counts = iter.counts();
         assert_eq!(counts.read, entries.len() as u64);
-        assert_eq!(counts.read - counts.hidden - counts.obsolete, out.len() as u64);
+        assert_eq!(counts.read - counts.dropped(), out.len() as u64);
         out
     }
 
@@ -497,7 +552,7 @@ mod tests {
             .covered_by(&ranges);
         let kept = drain(&mut iter);
         let counts = iter.counts();
-        assert_eq!(counts.read - counts.hidden - counts.obsolete, kept.len() as u64);
+        assert_eq!(counts.read - counts.dropped(), kept.len() as u64);
         let shown = [kept_ranges, kept.iter().map(Entry::to_string).collect()].concat();
         if shown.is_empty() { "nothing".to_owned() } else { shown.join(" ") }
     }

@@ -7,6 +7,7 @@ use crate::error::Result;
 
 pub(crate) mod bounds;
 pub(crate) mod compaction_iter;
+pub(crate) mod filter;
 pub(crate) mod lineage;
 pub(crate) mod meaning;
 pub(crate) mod merging;

@@ -1,6 +1,6 @@
 //! A sorted run in a vector, and entries as text, for tests.
 //!
-//! `k@7` is a value of key `k` with number 7, `k@7del` a deletion, `k@7single` a single deletion. A value holds the number
+//! `k@7` is a value of key `k` with number 7, `k@7del` a deletion, `k@7single` a single deletion, `k@7op` a merge operand. A value holds the number
 //! that it was written with; where its own is another by now, both are shown: `k@0=7`. `[a,c)@7` is a range tombstone.
 
 use std::fmt;
@@ -24,7 +24,8 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(key: &[u8], sequence: u64, kind: ValueKind) -> Entry {
-        let value = if kind == ValueKind::Value { sequence.to_string() } else { String::new() };
+        let value =
+            if matches!(kind, ValueKind::Value | ValueKind::Merge) { sequence.to_string() } else { String::new() };
         Entry { key: key.to_vec(), sequence, kind, value }
     }
 
@@ -35,6 +36,7 @@ impl Entry {
             ("", value) => (ValueKind::Value, value),
             ("del", _) => (ValueKind::Deletion, None),
             ("single", _) => (ValueKind::SingleDeletion, None),
+            ("op", value) => (ValueKind::Merge, value),
             (other, _) => panic!("no such kind: {other}"),
         };
         let mut entry = Entry::new(key.as_bytes(), sequence.parse().expect("a number"), kind);
@@ -69,6 +71,8 @@ impl fmt::Display for Entry {
             ValueKind::Value => Ok(()),
             ValueKind::Deletion => f.write_str("del"),
             ValueKind::SingleDeletion => f.write_str("single"),
+            ValueKind::Merge if self.value != self.sequence.to_string() => write!(f, "op={}", self.value),
+            ValueKind::Merge => f.write_str("op"),
             other => write!(f, "{other:?}"),
         }
     }

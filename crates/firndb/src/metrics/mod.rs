@@ -61,6 +61,7 @@ tickers! {
     CompactWriteBytes = "rocksdb.compact.write.bytes", "Bytes of tables written by compactions.";
     CompactionKeyDropNewerEntry = "rocksdb.compaction.key.drop.new", "Entries dropped because a newer one hides them.";
     CompactionKeyDropObsolete = "rocksdb.compaction.key.drop.obsolete", "Tombstones dropped at the bottom.";
+    CompactionKeyDropUser = "rocksdb.compaction.key.drop.user", "Entries that compaction filters removed.";
     FilesDeleted = "firndb.files.deleted", "Obsolete files unlinked by the janitor.";
     NoFileOpens = "rocksdb.no.file.opens", "Table files opened.";
     NoFileErrors = "rocksdb.no.file.errors", "Table files that could not be opened.";

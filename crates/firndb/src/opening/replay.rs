@@ -79,8 +79,9 @@ impl Opening {
 
     fn flush(&self, family: &OpenFamily, job: FlushJob) -> Result<FlushOutput> {
         // Nobody has a snapshot yet.
-        let frozen = FrozenSnapshots { sequences: vec![job.largest_sequence()], keeps_everything: false };
-        job.run(&self.flushes, family.options.table(), &frozen, &CancelToken::default())
+        let frozen =
+            FrozenSnapshots { sequences: vec![job.largest_sequence()], newest_snapshot: None, keeps_everything: false };
+        job.run(&self.flushes, family.options.table(), None, &frozen, &CancelToken::default())
     }
 
     /// Moves the orphans that hold, or may hold, what nothing else holds out of the reach of the janitor.

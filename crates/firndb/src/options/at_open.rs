@@ -14,6 +14,7 @@ use std::fmt::Display;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::merge::MergeRule;
+use crate::iter::filter::FilterRule;
 use crate::version::set::FamilySnapshot;
 
 use super::file::OptionsFile;
@@ -106,6 +107,7 @@ impl Options {
         }
         options.key_order = order.clone();
         options.merge_operator = self.merge_operator_of(name, stored_rule, options.merge_operator)?;
+        options.compaction_filter_factory = self.filter_of(name, options.compaction_filter_factory);
         options.check(name)?;
         let changed = options.put_in_order();
         Ok((options, changed))
@@ -122,6 +124,7 @@ impl Options {
             _ => self.family.key_order.clone(),
         };
         options.merge_operator = self.merge_operator_of(name, None, options.merge_operator)?;
+        options.compaction_filter_factory = self.filter_of(name, options.compaction_filter_factory);
         options.checked(name)
     }
 
@@ -148,6 +151,18 @@ impl Options {
         let given =
             own.into_iter().chain([&self.family]).chain(others).filter_map(|options| options.merge_operator.as_ref());
         Ok(Some(given.clone().find(|rule| rule.name() == resolved.name()).cloned().unwrap_or(resolved)))
+    }
+
+    /// The filter of a family: the one that the program gave under the name that `resolved` has.
+    fn filter_of(&self, family: &str, resolved: Option<FilterRule>) -> Option<FilterRule> {
+        let resolved = resolved?;
+        let others = self.families.iter().filter_map(FamilyDescriptor::said);
+        let own = self.descriptor(family).and_then(FamilyDescriptor::said);
+        let mut given = own.into_iter().chain([&self.family]).chain(others);
+        let given = given.find_map(|options| {
+            options.compaction_filter_factory.as_ref().filter(|rule| rule.name() == resolved.name())
+        });
+        Some(given.cloned().unwrap_or(resolved))
     }
 
     fn say_of(&self, name: &str, options: &mut FamilyOptions) {

@@ -7,6 +7,7 @@ use crate::format::comparator::KeyOrder;
 use crate::format::compression::Compression;
 use crate::format::merge::MergeRule;
 use crate::format::prefix::PrefixExtractor;
+use crate::iter::filter::FilterRule;
 
 use super::{CompactionOptionsFifo, CompactionOptionsUniversal, CompactionPri, CompactionStyle};
 
@@ -32,6 +33,9 @@ pub struct FamilyOptions {
     /// How the operands of [`merge`](crate::ColumnFamily::merge) become values. Default: none, unless OPTIONS names one of
     /// RocksDB's. One that OPTIONS names and that is not given keeps nobody from opening: what needs it fails by its name.
     pub merge_operator: Option<MergeRule>,
+    /// Removes or changes entries while compactions rewrite them. Default: none. One that OPTIONS names and that is not given
+    /// keeps nobody from opening: nothing is filtered then.
+    pub compaction_filter_factory: Option<FilterRule>,
     /// Bytes of a memtable before it is flushed, 1 KiB to 1 TiB. Default: 64 MiB.
     pub write_buffer_size: u64,
     /// Memtables, active and waiting, before writes stop; at least 2, the default.
@@ -121,6 +125,7 @@ impl Default for FamilyOptions {
         FamilyOptions {
             key_order: KeyOrder::Bytewise,
             merge_operator: None,
+            compaction_filter_factory: None,
             write_buffer_size: 64 << 20,
             max_write_buffer_number: 2,
             level0_file_num_compaction_trigger: 4,

@@ -12,6 +12,7 @@
 use crate::format::compression::Compression;
 use crate::format::merge::MergeRule;
 use crate::format::prefix::PrefixExtractor;
+use crate::iter::filter::FilterRule;
 use crate::version::edit::LEVELS_MAX;
 
 use super::family::THIRTY_DAYS_S;
@@ -105,6 +106,18 @@ pub(crate) const FAMILY: &[FamilyKey] = &[
         is_mutable: false,
         show: |options| merge_text(options.merge_operator.as_ref()),
         take: |options, text| put(&mut options.merge_operator, merge_rule(text)),
+    },
+    FamilyKey {
+        name: "compaction_filter_factory",
+        place: Place::Family,
+        is_mutable: false,
+        show: |options| {
+            options
+                .compaction_filter_factory
+                .as_ref()
+                .map_or_else(|| "nullptr".to_owned(), |rule| rule.name().to_owned())
+        },
+        take: |options, text| put(&mut options.compaction_filter_factory, Ok(filter_rule(text))),
     },
     number!(Family, true, write_buffer_size),
     number!(Family, true, max_write_buffer_number),
@@ -472,6 +485,17 @@ fn merge_rule(text: &str) -> Result<Option<MergeRule>, Unfit> {
     })
 }
 
+/// A factory has only its name here: whoever opens the directory has to give it. RocksDB writes the options of its own ones
+/// behind the name.
+fn filter_rule(text: &str) -> Option<FilterRule> {
+    let text = text.trim();
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_prefix("id=")).map_or(text, |inner| {
+        let end = inner.find([';', '}']).unwrap_or(inner.len());
+        &inner[..end]
+    });
+    (!matches!(inner, "" | "nullptr")).then(|| FilterRule::Unknown(inner.to_owned()))
+}
+
 const CODECS: [(&str, Compression); 7] = [
     ("kNoCompression", Compression::None),
     ("kSnappyCompression", Compression::Snappy),
@@ -589,6 +613,7 @@ mod tests {
         let FamilyOptions {
             key_order: _, // MANIFEST has it.
             merge_operator: _,
+            compaction_filter_factory: _,
             write_buffer_size: _,
             max_write_buffer_number: _,
             level0_file_num_compaction_trigger: _,
@@ -622,7 +647,7 @@ mod tests {
             partition_filters: _,
             format_version: _,
         } = FamilyOptions::default();
-        assert_eq!(FAMILY.len(), 32);
+        assert_eq!(FAMILY.len(), 33);
     }
 
     #[test]
@@ -630,6 +655,7 @@ mod tests {
         let options = FamilyOptions {
             key_order: KeyOrder::Bytewise,
             merge_operator: Some(MergeRule::StringAppend { delimiter: b";}".to_vec() }),
+            compaction_filter_factory: Some(FilterRule::Unknown("somebody's".to_owned())),
             write_buffer_size: 123_456,
             max_write_buffer_number: 5,
             level0_file_num_compaction_trigger: 3,

@@ -99,6 +99,8 @@ impl Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrozenSnapshots {
     pub(crate) sequences: Vec<SequenceNumber>,
+    /// The newest snapshot that there was, if any: it may be above the visible number.
+    pub(crate) newest_snapshot: Option<SequenceNumber>,
     /// A snapshot was being made and did not say which: nothing may be dropped.
     pub(crate) keeps_everything: bool,
 }
@@ -189,7 +191,7 @@ impl PinRegistry {
         let newest = SequenceNumber(visible.load(Ordering::Acquire));
         // Pairs with the fence in `snapshot`: the number is read before the slots are.
         fence(Ordering::SeqCst);
-        let mut frozen = FrozenSnapshots { sequences: vec![newest], keeps_everything: false };
+        let mut frozen = FrozenSnapshots { sequences: vec![newest], newest_snapshot: None, keeps_everything: false };
         self.for_each(|_, slot| {
             if !slot.is_snapshot() {
                 return;
@@ -206,7 +208,10 @@ impl PinRegistry {
             }
             match sequence {
                 PENDING => frozen.keeps_everything = true,
-                known => frozen.sequences.push(SequenceNumber(known)),
+                known => {
+                    frozen.newest_snapshot = frozen.newest_snapshot.max(Some(SequenceNumber(known)));
+                    frozen.sequences.push(SequenceNumber(known));
+                }
             }
         });
         frozen.sequences.sort_unstable();

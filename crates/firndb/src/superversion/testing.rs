@@ -102,6 +102,7 @@ fn empty_memtable(id: u64) -> Arc<MemTable> {
 
 /// The snapshots that a job respects, the visible number last.
 pub(crate) fn frozen(snapshots: &[u64]) -> FrozenSnapshots {
-    let sequences = snapshots.iter().map(|number| SequenceNumber(*number)).collect();
-    FrozenSnapshots { sequences, keeps_everything: false }
+    let sequences: Vec<_> = snapshots.iter().map(|number| SequenceNumber(*number)).collect();
+    let newest_snapshot = sequences.iter().rev().nth(1).copied();
+    FrozenSnapshots { sequences, newest_snapshot, keeps_everything: false }
 }

@@ -22,6 +22,7 @@ mod refused;
 mod relay;
 mod rocks;
 mod tools;
+mod ttl;
 
 use crate::relay::{Codec, End, LZ4, LZ4HC, NONE, Relay, SNAPPY, Seen, ZLIB, ZSTD};
 use crate::rocks::{Release, compare_with_ldb};

@@ -6,11 +6,13 @@
 mod amplification;
 mod around;
 mod bounded;
+mod by_hand;
 mod closing;
 mod damaged_logs;
 mod descriptors;
 mod errors;
 mod failed_changes;
+mod filters;
 mod indexed;
 mod lab;
 mod life;

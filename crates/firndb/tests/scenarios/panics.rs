@@ -6,8 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use firndb::{
-    CloseMode, CompactionEvent, Comparator, Db, ErrorKind, EventListener, FlushEvent, HealthState, KeyOrder, LogLevel,
-    Logger, StallEvent, TableFileEvent,
+    CloseMode, CompactionEvent, CompactionFilter, CompactionFilterFactory, Comparator, Db, ErrorKind, EventListener,
+    FilterContext, FilterDecision, FilterEntry, FilterRule, FlushEvent, HealthState, KeyOrder, LogLevel, Logger,
+    StallEvent, TableFileEvent,
 };
 
 use crate::lab::{Lab, eventually};
@@ -158,6 +159,46 @@ fn of_a_comparator_in_a_flush_and_in_a_compaction() {
         }
         trap.is_armed.store(false, Ordering::SeqCst);
         assert_refused_and_closes(&lab, db, &["boom 1", "boom 4"]);
+    }
+}
+
+/// In a compaction filter, on the thread of whoever asks for the job, and on the engine's own.
+#[test]
+fn of_a_compaction_filter() {
+    struct Bad(Arc<Trap>);
+    impl CompactionFilterFactory for Bad {
+        fn name(&self) -> &str {
+            "bad"
+        }
+        fn create(&self, _: &FilterContext) -> Option<Box<dyn CompactionFilter>> {
+            let trap = Arc::clone(&self.0);
+            Some(Box::new(move |_: &[u8], _: FilterEntry<'_>| {
+                trap.spring();
+                FilterDecision::Keep
+            }))
+        }
+    }
+    for is_asked_for in [true, false] {
+        let trap = Arc::new(Trap::default());
+        let mut lab = Lab::with_threads();
+        lab.options.family.compaction_filter_factory = Some(FilterRule::custom(Bad(Arc::clone(&trap))));
+        lab.options.family.level0_file_num_compaction_trigger = 2;
+        let db = lab.open();
+        trap.is_armed.store(true, Ordering::SeqCst);
+        db.put("a", "1").expect("written");
+        if is_asked_for {
+            let own = db.clone();
+            std::thread::spawn(move || own.compact_range::<&str>(..)).join().expect_err("its own panic");
+        } else {
+            db.flush().expect("flushed");
+            db.put("a", "2").expect("written");
+            // The compaction may be through with it before the flush returns.
+            drop(db.flush());
+            eventually("a compaction panics", || trap.sprung.load(Ordering::SeqCst) > 0);
+        }
+        trap.is_armed.store(false, Ordering::SeqCst);
+        assert_refused_and_closes(&lab, db, &["a"]);
+        assert!(trap.sprung.load(Ordering::SeqCst) == 1, "and no job tries it again while the database is open");
     }
 }
 

@@ -45,6 +45,7 @@ fn context(lab: &Lab) -> CompactionContext {
         statistics: Arc::default(),
         table: TableConfig::default(),
         levels: picker().levels().clone(),
+        filter: None,
     }
 }
 
@@ -59,9 +60,10 @@ fn add_table(lab: &Lab, level: u32, entries: &[Entry]) {
         rate_limiter: None,
         versions: context.versions,
     };
-    let everything = FrozenSnapshots { sequences: vec![SequenceNumber::MAX], keeps_everything: true };
+    let everything =
+        FrozenSnapshots { sequences: vec![SequenceNumber::MAX], newest_snapshot: None, keeps_everything: true };
     let job = FlushJob::pick(&lab.family).expect("it is full");
-    let output = job.run(&flush, context.table, &everything, &CancelToken::default()).expect("written");
+    let output = job.run(&flush, context.table, None, &everything, &CancelToken::default()).expect("written");
     let number = output.file.expect("it has entries");
     let reached = Reached { last_sequence: None, needed_log: FileNumber(0) };
     flush::install(&lab.fs, &lab.versions, vec![output], Vec::new(), reached).expect("installed");
@@ -119,7 +121,8 @@ fn answer(question: &str) -> String {
                 let range = range.split_once('-').map(|(begin, end)| (Some(begin.as_bytes()), Some(end.as_bytes())));
                 let (last, first_new) =
                     (SequenceNumber(*snapshots.last().expect("one")), lab.versions.new_file_number());
-                let mut manual = picker.begin_manual(&lab.version(), range.expect("a-z"), last, first_new);
+                let mut manual =
+                    picker.begin_manual(&lab.version(), range.expect("a-z"), last, first_new, Default::default());
                 loop {
                     let version = lab.version();
                     match picker.next_manual(&mut manual, &View::of(&version, &claims, oldest_snapshot)) {

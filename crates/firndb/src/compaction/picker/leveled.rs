@@ -20,6 +20,7 @@ use super::counts::scores;
 use super::garbage;
 use super::level0;
 use super::plan::{Compaction, View, with_levels_below};
+use super::suggested;
 use super::targets::{LevelConfig, LevelTargets};
 use super::weights::Weights;
 
@@ -42,7 +43,9 @@ pub(super) fn pick(view: &View<'_>, config: &LevelConfig) -> Option<Compaction> 
             return picked;
         }
     }
-    garbage::pick(view, config, &targets, &weights).or_else(|| aged::pick(view, config, &targets))
+    garbage::pick(view, config, &targets, &weights)
+        .or_else(|| aged::pick(view, config, &targets))
+        .or_else(|| suggested::pick(view, config, &targets))
 }
 
 fn pick_level(

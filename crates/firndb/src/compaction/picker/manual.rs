@@ -14,6 +14,7 @@
 //! Source: RocksDB `DBImpl::CompactRange`, `CompactionPicker::CompactRange`.
 
 use crate::compaction::range::{KeyRange, files_overlap, overlapping_whole_keys};
+use crate::compaction::request::BottommostLevelCompaction;
 use crate::format::key::{FileNumber, SequenceNumber};
 use crate::sync::Arc;
 use crate::version::{Level, TableFile, Version};
@@ -30,8 +31,11 @@ pub(crate) struct Manual {
     last_sequence: SequenceNumber,
     /// Tables from here on were made after the call.
     first_new: FileNumber,
+    bottommost: BottommostLevelCompaction,
     /// The deepest level that had something of the range at the call.
     deepest: usize,
+    /// There was nothing in the range.
+    is_empty: bool,
     stage: Stage,
 }
 
@@ -66,6 +70,7 @@ impl Manual {
         (begin, end): (Option<&[u8]>, Option<&[u8]>),
         last_sequence: SequenceNumber,
         first_new: FileNumber,
+        bottommost: BottommostLevelCompaction,
     ) -> Manual {
         let holds = |level: &Arc<Level>| !level.overlapping(&version.order, begin, end).is_empty();
         let deepest = version.levels.iter().rposition(holds);
@@ -80,7 +85,9 @@ impl Manual {
             end: end.map(<[u8]>::to_vec),
             last_sequence,
             first_new,
+            bottommost,
             deepest: deepest.unwrap_or(0),
+            is_empty: deepest.is_none(),
             stage,
         }
     }
@@ -90,7 +97,7 @@ impl Manual {
         loop {
             let found = match &self.stage {
                 Stage::Done => return Next::Done,
-                Stage::Whole => whole(view.version, config),
+                Stage::Whole => self.whole(view.version, config),
                 Stage::Level { level: 0, .. } => self.level0(view.version, config),
                 Stage::Level { level, after } if *level < self.deepest => {
                     self.down(view.version, config, *level, after.as_ref())
@@ -107,8 +114,13 @@ impl Manual {
                 continue;
             };
             let bad = job.files().find(|(_, file)| file.is_set_aside()).map(|(_, file)| file.number());
-            return bad.map_or(Next::Run(job), Next::Blocked);
+            return bad.map_or(Next::Run(job.asked_for()), Next::Blocked);
         }
+    }
+
+    /// The deepest level that has something of the range, if there was any.
+    pub(crate) fn deepest(&self) -> Option<usize> {
+        (!self.is_empty).then_some(self.deepest)
     }
 
     /// `job` was the last step, and is installed.
@@ -205,11 +217,15 @@ impl Manual {
     /// Files of the deepest level, as many as fit into a job, that are not as compactions leave them.
     fn in_place(&self, version: &Arc<Version>, config: &LevelConfig, after: Option<&KeyRange>) -> Option<Compaction> {
         let level = self.deepest;
-        if level == 0 {
+        if level == 0 || self.bottommost == BottommostLevelCompaction::Skip {
             return None;
         }
         let files = self.left(version, level, after);
-        let is_due = |file: &Arc<TableFile>| file.number() < self.first_new && file.meta.largest_seq.0 != 0;
+        let is_due = |file: &Arc<TableFile>| match self.bottommost {
+            BottommostLevelCompaction::Force => true,
+            BottommostLevelCompaction::ForceOptimized => file.number() < self.first_new,
+            _ => file.number() < self.first_new && file.meta.largest_seq.0 != 0,
+        };
         let first = files.iter().position(is_due)?;
         let mut bytes = 0u64;
         let run = files[first..].iter().take_while(|file| {
@@ -230,20 +246,25 @@ impl Manual {
         }
         files
     }
-}
 
-/// Everything into the last level.
-fn whole(version: &Arc<Version>, config: &LevelConfig) -> Option<Compaction> {
-    let output = config.num_levels.saturating_sub(1);
-    let level_files = |number: usize| (number, version.levels.get(number).map_or(Vec::new(), |l| l.files().to_vec()));
-    let inputs: Vec<_> = (0..=output).map(level_files).filter(|(_, files)| !files.is_empty()).collect();
-    if let [(level, files)] = &inputs[..]
-        && *level == output
-        && *level > 0
-        && files.iter().all(|file| file.meta.largest_seq.0 == 0)
-    {
-        // All of it is at the bottom, and nothing in it can be dropped.
-        return None;
+    /// Everything into the last level.
+    fn whole(&self, version: &Arc<Version>, config: &LevelConfig) -> Option<Compaction> {
+        let output = config.num_levels.saturating_sub(1);
+        let level_files =
+            |number: usize| (number, version.levels.get(number).map_or(Vec::new(), |l| l.files().to_vec()));
+        let inputs: Vec<_> = (0..=output).map(level_files).filter(|(_, files)| !files.is_empty()).collect();
+        if let [(level, files)] = &inputs[..]
+            && *level == output
+            && *level > 0
+        {
+            // All of it is at the bottom: is there anything that can be dropped?
+            let is_clean = files.iter().all(|file| file.meta.largest_seq.0 == 0);
+            match self.bottommost {
+                BottommostLevelCompaction::Skip => return None,
+                BottommostLevelCompaction::IfHaveFilter if is_clean => return None,
+                _ => {}
+            }
+        }
+        Compaction::new(version, inputs, output, "asked for".to_owned())
     }
-    Compaction::new(version, inputs, output, "asked for".to_owned())
 }

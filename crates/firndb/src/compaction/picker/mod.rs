@@ -21,25 +21,31 @@ mod level0;
 mod leveled;
 mod manual;
 mod plan;
+mod relevel;
+mod suggested;
 mod targets;
 #[cfg(test)]
 mod tests;
 mod universal;
 mod weights;
+mod whole_files;
 
 use crate::format::key::{FileNumber, SequenceNumber};
 use crate::sync::Arc;
 use crate::version::Version;
 
 use super::claims::Claims;
+use super::request::BottommostLevelCompaction;
 
 pub(crate) use self::counts::StallCounts;
 pub(crate) use self::fifo::{FifoConfig, WaitingDrop};
 pub(crate) use self::manual::{Manual, Next};
-pub(crate) use self::plan::{Compaction, NO_CURSORS, View};
+pub(crate) use self::plan::{Compaction, NO_CURSORS, Suggestions, View};
+pub(crate) use self::relevel::{Relevel, relevel};
 pub(crate) use self::targets::{LevelConfig, LevelTargets};
 pub(crate) use self::universal::UniversalConfig;
 use self::weights::Weights;
+pub(crate) use self::whole_files::{DoomedRange, Staying, whole_files};
 
 /// How a family is compacted, with its limits.
 #[derive(Debug, Clone)]
@@ -143,8 +149,9 @@ impl Picker {
         range: (Option<&[u8]>, Option<&[u8]>),
         last_sequence: SequenceNumber,
         first_new: FileNumber,
+        bottommost: BottommostLevelCompaction,
     ) -> Manual {
-        Manual::begin(matches!(self, Picker::Leveled(_)), version, range, last_sequence, first_new)
+        Manual::begin(matches!(self, Picker::Leveled(_)), version, range, last_sequence, first_new, bottommost)
     }
 
     /// The next step of a compaction by hand.

@@ -6,12 +6,12 @@
 //! Invariant: a job takes with its files everything between them and its output that may hold one of their keys and is older:
 //! what is newer stays above. Threads: values; nothing here waits, reads a file or knows a clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compaction::claims::{Claims, Wanted};
 use crate::compaction::range::{KeyRange, overlapping, overlapping_whole_keys};
 use crate::format::comparator::KeyOrder;
-use crate::format::key::{SequenceNumber, user_key};
+use crate::format::key::{FileNumber, SequenceNumber, user_key};
 use crate::sync::Arc;
 use crate::version::{TableFile, Version};
 
@@ -25,6 +25,12 @@ pub(crate) type Cursors = BTreeMap<u32, Vec<u8>>;
 
 /// Those of a family that chooses otherwise.
 pub(crate) static NO_CURSORS: Cursors = BTreeMap::new();
+
+/// Files that somebody suggested for a compaction.
+pub(crate) type Suggestions = BTreeSet<FileNumber>;
+
+/// Those of nearly all families.
+pub(crate) static NO_SUGGESTIONS: Suggestions = BTreeSet::new();
 
 /// Everything that a picker decides by.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +46,21 @@ pub(crate) struct View<'a> {
     pub(crate) now_s: u64,
     /// By level, the internal key from which on a round-robin choice goes on.
     pub(crate) cursors: &'a Cursors,
+    pub(crate) suggested: &'a Suggestions,
 }
 
 impl<'a> View<'a> {
     /// What is seen where no snapshot lives, and no time matters.
     pub(crate) fn of(version: &'a Arc<Version>, claims: &'a Claims, oldest_snapshot: SequenceNumber) -> View<'a> {
-        View { version, claims, oldest_snapshot, newest_snapshot: None, now_s: 0, cursors: &NO_CURSORS }
+        View {
+            version,
+            claims,
+            oldest_snapshot,
+            newest_snapshot: None,
+            now_s: 0,
+            cursors: &NO_CURSORS,
+            suggested: &NO_SUGGESTIONS,
+        }
     }
 
     /// True if a new job may have the file.
@@ -87,6 +102,8 @@ pub(crate) struct Compaction {
     pub(crate) is_trivial_move: bool,
     /// The files go, unread, and with them what is in them.
     pub(crate) is_drop: bool,
+    /// Somebody asked for it.
+    pub(crate) is_manual: bool,
     /// The age of what is written, in seconds since 1970, if that is not the age of the file.
     pub(crate) created_s: Option<u64>,
     /// Where the next round-robin choice in a level begins.
@@ -115,6 +132,7 @@ impl Compaction {
             output_level,
             is_trivial_move: false,
             is_drop: false,
+            is_manual: false,
             created_s: None,
             cursor: None,
             is_compressed: true,
@@ -167,6 +185,15 @@ impl Compaction {
     /// Not a merge: the inputs go.
     pub(super) fn dropping(self) -> Compaction {
         Compaction { is_drop: true, ..self }
+    }
+
+    /// Not a merge: the inputs only change their level.
+    pub(super) fn moving(self) -> Compaction {
+        Compaction { is_trivial_move: true, ..self }
+    }
+
+    pub(super) fn asked_for(self) -> Compaction {
+        Compaction { is_manual: true, ..self }
     }
 
     pub(super) fn with_cursor(self, level: usize, key: Option<Vec<u8>>) -> Compaction {

@@ -6,13 +6,13 @@
 //! second 20, `m` marked by another writer, `x` a range
 //! tombstone ends it before its last key. `config`
 //! sets limits, and the style; `running 5,6 -> L2 a-f`
-//! is the claim of a job that runs, `snapshot 7` the oldest one, `now 70` the time. The last line asks: `pick`, `scores`, `stall`, `stuck`, `awaited`, `manual a-f`.
+//! is the claim of a job that runs, `suggest 5,6` what somebody suggested, `snapshot 7` the oldest one, `now 70` the time. The last line asks: `pick`, `scores`, `stall`, `stuck`, `awaited`, `manual a-f` (and `skip`, `force` or `optimized`), `relevel 3 a-f 1`, `free a-f`.
 
 use std::fmt::Write as _;
 
 use firndb_testkit::{Random, text};
 
-use super::plan::Cursors;
+use super::plan::{Cursors, Suggestions};
 use super::*;
 use crate::compaction::claims::Wanted;
 use crate::compaction::range::{KeyRange, files_overlap, overlapping};
@@ -32,6 +32,7 @@ struct Picture {
     newest_snapshot: Option<SequenceNumber>,
     now_s: u64,
     cursors: Cursors,
+    suggested: Suggestions,
 }
 
 fn numbers(text: &str) -> Vec<FileNumber> {
@@ -65,6 +66,7 @@ impl Picture {
             newest_snapshot: None,
             now_s: 0,
             cursors: Cursors::new(),
+            suggested: Suggestions::new(),
         }
     }
 
@@ -222,6 +224,8 @@ impl Picture {
         } else if let Some((level, key)) = line.strip_prefix("cursor L").and_then(|rest| rest.split_once(' ')) {
             let cursor = internal_key(key.as_bytes(), SequenceNumber::MAX, 1);
             self.cursors.insert(level.parse().expect("a level"), cursor);
+        } else if let Some(files) = line.strip_prefix("suggest ") {
+            self.suggested = numbers(files).into_iter().collect();
         } else if let Some(now) = line.strip_prefix("now ") {
             self.now_s = now.parse().expect("seconds");
         } else if let Some((level, files)) = line.strip_prefix('L').and_then(|rest| rest.split_once(':')) {
@@ -245,6 +249,7 @@ impl Picture {
             newest_snapshot,
             now_s,
             cursors: &self.cursors,
+            suggested: &self.suggested,
             ..View::of(&version, &claims, self.oldest_snapshot)
         };
         match question.split_once(' ').unwrap_or((question, "")) {
@@ -264,7 +269,37 @@ impl Picture {
             ("awaited-time", _) => format!("{:?}", self.picker.awaited_time(&version)),
             ("waiting", _) => format!("{:?}", self.picker.waiting_drop(&view)),
             ("stuck", _) => self.picker.is_stuck(&view).to_string(),
-            ("manual", range) => manual(&self.picker, &view, &keys(range)),
+            ("relevel", question) => {
+                let mut words = question.split(' ');
+                let from = words.next().and_then(|level| level.parse().ok()).expect("a level");
+                let range = keys(words.next().expect("begin-end"));
+                let target = words.next().map(|level| level.parse().expect("a level"));
+                let range = (Some(&range.begin[..]), Some(&range.end[..]));
+                match relevel(&version, self.picker.levels(), from, range, target) {
+                    Relevel::Nothing => "nothing".to_owned(),
+                    Relevel::Move(job) => show(&job),
+                    Relevel::InTheWay(level) => format!("level {level} is in the way"),
+                }
+            }
+            ("free", range) => {
+                let KeyRange { begin, end, .. } = keys(range);
+                let range = DoomedRange {
+                    begin: Some(begin),
+                    is_begin_excluded: false,
+                    end: Some(end),
+                    is_end_excluded: false,
+                };
+                let (job, staying) = whole_files(&view, &[range]);
+                let job = job.map_or("nothing".to_owned(), |job| show(&job));
+                let Staying { for_snapshots, for_jobs, for_older } = staying;
+                match for_snapshots + for_jobs + for_older {
+                    0 => job,
+                    _ => format!(
+                        "{job}; staying: {for_snapshots} for snapshots, {for_jobs} for jobs, {for_older} above older"
+                    ),
+                }
+            }
+            ("manual", question) => manual(&self.picker, &view, question),
             other => panic!("no such question: {other:?}"),
         }
     }
@@ -289,9 +324,19 @@ fn show(job: &Compaction) -> String {
 }
 
 /// All steps, as if none changed the picture but for what it took away.
-fn manual(picker: &Picker, view: &View<'_>, range: &KeyRange) -> String {
+fn manual(picker: &Picker, view: &View<'_>, question: &str) -> String {
+    use crate::compaction::request::BottommostLevelCompaction::{Force, ForceOptimized, IfHaveFilter, Skip};
+    let (range, how) = question.split_once(' ').unwrap_or((question, ""));
+    let range = keys(range);
+    let bottommost = match how {
+        "" => IfHaveFilter,
+        "skip" => Skip,
+        "force" => Force,
+        "optimized" => ForceOptimized,
+        other => panic!("no such way: {other:?}"),
+    };
     let range = (Some(&range.begin[..]), Some(&range.end[..]));
-    let mut manual = picker.begin_manual(view.version, range, SequenceNumber(1500), FileNumber(900));
+    let mut manual = picker.begin_manual(view.version, range, SequenceNumber(1500), FileNumber(900), bottommost);
     let mut steps = String::new();
     loop {
         match picker.next_manual(&mut manual, view) {
@@ -323,6 +368,21 @@ fn leveled() {
 #[test]
 fn level_0_goes_around_damage_and_running_jobs() {
     text::check(testdata("level0.txt"), answer);
+}
+
+#[test]
+fn files_that_were_suggested() {
+    text::check(testdata("suggested.txt"), answer);
+}
+
+#[test]
+fn files_that_change_their_level() {
+    text::check(testdata("relevel.txt"), answer);
+}
+
+#[test]
+fn files_that_go_whole() {
+    text::check(testdata("whole_files.txt"), answer);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use std::cmp::Ordering;
 
+use super::filter::Operand;
 use super::{
     CompactionIter, InternalIterator, Output, ParsedKey, Result, SequenceNumber, ToJob, ValueKind, internal_key,
 };
@@ -26,16 +27,19 @@ enum Base {
 
 impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     /// The input stands on an operand of `stripe`, which was counted. Leaves it behind the operands, and makes what becomes of
-    /// them the output.
+    /// them the output; false if a filter left nothing of them.
     #[cold]
     pub(super) fn merge_operands(
         &mut self,
         rule: &Arc<MergeRule>,
         sequence: SequenceNumber,
         stripe: usize,
-    ) -> Result<()> {
-        let mut operands = vec![(sequence, self.input.value().to_vec())];
-        self.input.next()?;
+    ) -> Result<bool> {
+        let newest = sequence;
+        let mut operands = Vec::new();
+        if !self.gather(&mut operands, sequence)? {
+            return Ok(self.remove_operands(newest, stripe, 0));
+        }
         let base = loop {
             let next = match self.input.valid() {
                 true => Some(ParsedKey::parse(self.input.key())?),
@@ -55,8 +59,9 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             match meaning {
                 ToJob::Operand => {
                     self.note_read(sequence)?;
-                    operands.push((sequence, self.input.value().to_vec()));
-                    self.input.next()?;
+                    if !self.gather(&mut operands, sequence)? {
+                        return Ok(self.remove_operands(newest, stripe, operands.len()));
+                    }
                 }
                 // They stay where they are: the merged value hides them.
                 ToJob::Value => break Base::Value(self.input.value().to_vec()),
@@ -64,6 +69,8 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 ToJob::Unresolved(_) => break Base::Unknown,
             }
         };
+        let Some((sequence, _)) = operands.first() else { return Ok(false) };
+        let sequence = *sequence;
         let merged = match &base {
             Base::Unknown => combined(rule, &self.user_key, &operands).map(|operand| (ValueKind::Merge, operand)),
             Base::None => full(rule, &self.user_key, None, &operands).map(|value| (ValueKind::Value, value)),
@@ -93,7 +100,19 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             }
         }
         self.output = Output::Queued;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Takes the input's current operand, as a filter leaves it, and moves on; false if a filter removed the key.
+    fn gather(&mut self, operands: &mut Vec<(SequenceNumber, Vec<u8>)>, sequence: SequenceNumber) -> Result<bool> {
+        let operand = self.operand(sequence)?;
+        self.input.next()?;
+        match operand {
+            Operand::Is(bytes) => operands.push((sequence, bytes)),
+            Operand::Removed => {}
+            Operand::KeyRemoved => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
