@@ -1,12 +1,11 @@
-//! Single deletions that keep their contract do what deletions do: every history of up to four steps.
+//! Single deletions that keep their contract do what deletions do: every history of up to four steps, and of six where a key
+//! is put and deleted singly by turns.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use firndb::{BackgroundMode, Db, FamilyOptions, MemoryFs, MergeRule, Options, ReadOptions, Snapshot, WriteBatch};
-
-const STEPS: usize = 4;
 
 /// What happens to one key, or to its neighbour, in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,11 +76,24 @@ fn check(label: &str, db: &Db, expected: &Map, snapshots: &[(Snapshot, Map)]) {
 
 #[test]
 fn single_deletions_that_keep_their_contract_hide_what_deletions_hide() {
+    let tried = try_all(4, &OPS, &STEP);
+    assert!(tried > 1000, "{tried} histories");
+}
+
+/// Longer ones, so that puts and their single deletions meet in memtables, in level 0 and at the bottom.
+#[test]
+fn puts_and_single_deletions_by_turns_meet_their_own() {
+    let tried = try_all(6, &[Op::Put, Op::SingleDelete], &[Step::Write, Step::Flush, Step::Compact]);
+    assert!(tried > 1000, "{tried} histories");
+}
+
+/// Every history of so many steps; how many there were.
+fn try_all(len: usize, ops: &[Op], steps: &[Step]) -> usize {
     let mut tried = 0;
-    for (number, schedule) in sequences(&STEP, STEPS).into_iter().enumerate() {
+    for (number, schedule) in sequences(steps, len).into_iter().enumerate() {
         let writes = schedule.iter().filter(|step| **step == Step::Write).count();
         let histories: Vec<Vec<Op>> =
-            sequences(&OPS, writes).into_iter().filter(|ops| keeps_the_contract(ops)).collect();
+            sequences(ops, writes).into_iter().filter(|ops| keeps_the_contract(ops)).collect();
         tried += histories.len();
         let options = Options {
             create_if_missing: true,
@@ -146,5 +158,5 @@ fn single_deletions_that_keep_their_contract_hide_what_deletions_hide() {
         db.compact_range::<&[u8]>(..).expect("memory");
         check(&format!("schedule {number} without snapshots: {schedule:?}"), &db, &map, &snapshots);
     }
-    assert!(tried > 1000, "{tried} histories");
+    tried
 }
