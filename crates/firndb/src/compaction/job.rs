@@ -258,10 +258,9 @@ impl Writer<'_> {
         .cancelled_by(cancel);
         iter.seek_to_first()?;
         let compaction = self.compaction;
-        let mut last_user_key: Vec<u8> = Vec::new();
         while iter.valid() {
             let key = iter.key();
-            self.cut_if_due(&order, key, &last_user_key)?;
+            self.cut_if_due(&order, key)?;
             if self.current.is_none() {
                 self.begin(inputs)?;
             }
@@ -276,8 +275,6 @@ impl Writer<'_> {
                     current.builder.count_older_version();
                 }
             }
-            last_user_key.clear();
-            last_user_key.extend_from_slice(user_key(key));
             self.output.entries_written += 1;
             iter.next()?;
         }
@@ -372,7 +369,7 @@ impl Writer<'_> {
 
     /// Ends the current output if `key` should begin the next.
     #[inline]
-    fn cut_if_due(&mut self, order: &KeyOrder, key: &[u8], last_user_key: &[u8]) -> Result<()> {
+    fn cut_if_due(&mut self, order: &KeyOrder, key: &[u8]) -> Result<()> {
         let Some(current) = &mut self.current else { return Ok(()) };
         // A file of level 0 overlaps the others anyway: it is not cut.
         if self.compaction.output_level == 0 {
@@ -388,7 +385,9 @@ impl Writer<'_> {
         let levels = &self.context.levels;
         let is_full = current.builder.estimated_size() >= levels.target_file_size
             || current.grandparent_bytes > levels.grandparent_bytes_max();
-        if is_full && order.compare(last_user_key, user_key(key)).is_ne() {
+        let is_of_another_key =
+            |last: Option<&[u8]>| last.is_some_and(|last| order.compare(user_key(last), user_key(key)).is_ne());
+        if is_full && is_of_another_key(current.builder.last_key()) {
             self.end(Some(user_key(key)))?;
         }
         Ok(())

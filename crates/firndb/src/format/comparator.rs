@@ -101,7 +101,8 @@ impl KeyOrder {
 }
 
 /// Lexicographic order. Keys are short: the first words are compared here, which saves most calls of `memcmp`.
-#[inline]
+/// Always inlined: it is the inside of every search, and has too many callers for the compiler to see that.
+#[inline(always)]
 fn compare_bytes(a: &[u8], b: &[u8]) -> Ordering {
     const WORDS_MAX: usize = 4;
     let word = |bytes: &[u8; 8]| u64::from_be_bytes(*bytes);

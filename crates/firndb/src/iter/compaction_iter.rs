@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use crate::clock::CancelToken;
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
-use crate::format::key::{ParsedKey, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, pack_trailer};
+use crate::format::key::{ParsedKey, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, user_key};
 use crate::format::merge::MergeRule;
 use crate::sync::Arc;
 
@@ -38,6 +38,9 @@ use super::filter::Filtering;
 use super::lineage::{Lineage, Rewrite};
 use super::meaning::ToJob;
 use super::range_tombstones::RangeTombstones;
+
+/// The trailer of a value whose sequence number became 0.
+const ZEROED: u64 = ValueKind::Value as u64;
 
 /// Entries read, and why some were dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,8 +69,10 @@ enum Output {
     None,
     /// The input's current entry.
     Input,
-    /// The input's current value under the key in `key`.
+    /// The input's current value, whose sequence number became 0.
     Rewritten,
+    /// What the input's current entry says, under the key in `key`.
+    Renamed,
     /// The tombstone in `key`; the input has moved on already.
     Held,
     /// The first entry of the queue; the input has moved on already.
@@ -94,8 +99,8 @@ pub(crate) struct CompactionIter<I, B> {
     snapshots: Vec<SequenceNumber>,
     keeps_everything: bool,
     is_bottom: B,
-    /// The user key of the last entry.
-    user_key: Vec<u8>,
+    /// The user key of the last entry, and the trailer that a value has whose sequence number became 0: its key, in place.
+    last: Vec<u8>,
     has_user_key: bool,
     /// An entry of the user key was an output; and the output before the current one was of the same key.
     has_output: bool,
@@ -137,7 +142,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             snapshots,
             keeps_everything,
             is_bottom,
-            user_key: Vec::new(),
+            last: Vec::new(),
             has_user_key: false,
             has_output: false,
             is_older_version: false,
@@ -221,6 +226,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     pub(crate) fn key(&self) -> &[u8] {
         match self.output {
             Output::Input => self.input.key(),
+            Output::Rewritten => &self.last,
             Output::Queued => self.queue.front().map_or(&[], |(key, _)| key),
             _ => &self.key,
         }
@@ -293,9 +299,10 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         while self.input.valid() {
             let parsed = ParsedKey::parse(self.input.key())?;
             let (sequence, meaning) = (parsed.sequence, ToJob::of(parsed.kind));
-            if !self.has_user_key || self.order.compare(&self.user_key, parsed.user_key) != Ordering::Equal {
-                self.user_key.clear();
-                self.user_key.extend_from_slice(parsed.user_key);
+            if !self.has_user_key || self.order.compare(user_key(&self.last), parsed.user_key) != Ordering::Equal {
+                self.last.clear();
+                self.last.extend_from_slice(parsed.user_key);
+                self.last.extend_from_slice(&ZEROED.to_le_bytes());
                 self.has_user_key = true;
                 self.has_output = false;
                 self.hidden_stripe = None;
@@ -330,10 +337,6 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                     self.hidden_stripe = stripe;
                     self.is_hidden_by_tombstone = false;
                     if stripe == Some(0) && sequence.0 != 0 && self.may_forget() && self.is_in_no_range() {
-                        self.key.clear();
-                        self.key.extend_from_slice(&self.user_key);
-                        let trailer = pack_trailer(SequenceNumber::ZERO, ValueKind::Value as u8);
-                        self.key.extend_from_slice(&trailer.to_le_bytes());
                         self.output = Output::Rewritten;
                         self.has_zeroed = true;
                     } else {
@@ -396,8 +399,8 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         self.is_hidden_by_tombstone = false;
         self.output = Output::Input;
         if stripe == Some(0) && sequence.0 != 0 && self.may_forget() && self.is_in_no_range() {
-            self.key = internal_key(&self.user_key, SequenceNumber::ZERO, kind as u8);
-            self.output = Output::Rewritten;
+            self.key = internal_key(user_key(&self.last), SequenceNumber::ZERO, kind as u8);
+            self.output = Output::Renamed;
             self.has_zeroed = true;
         }
         Ok(true)
@@ -408,7 +411,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     fn is_covered(&self, sequence: SequenceNumber, stripe: Option<usize>) -> bool {
         match (&self.range_tombstones, stripe) {
             (Some(tombstones), Some(stripe)) if !self.keeps_everything => {
-                tombstones.covering(&self.user_key, self.snapshots[stripe]) > sequence
+                tombstones.covering(user_key(&self.last), self.snapshots[stripe]) > sequence
             }
             _ => false,
         }
@@ -418,14 +421,14 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     #[inline]
     fn is_in_no_range(&self) -> bool {
         let covering =
-            |tombstones: &Arc<RangeTombstones>| tombstones.covering(&self.user_key, SequenceNumber::MAX).0 > 0;
+            |tombstones: &Arc<RangeTombstones>| tombstones.covering(user_key(&self.last), SequenceNumber::MAX).0 > 0;
         !self.range_tombstones.as_ref().is_some_and(covering)
     }
 
     /// True if nothing below can hold the current user key.
     #[inline]
     fn may_forget(&mut self) -> bool {
-        !self.keeps_everything && (self.is_bottom)(&self.user_key)
+        !self.keeps_everything && (self.is_bottom)(user_key(&self.last))
     }
 
     /// Deals with a single deletion and what follows it in its stripe; true if it is the output. The input is left
@@ -439,7 +442,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         // Entries below it in the stripe: it hides them in any case.
         while may_drop && self.input.valid() {
             let next = ParsedKey::parse(self.input.key())?;
-            let is_same_key = self.order.compare(&self.user_key, next.user_key) == Ordering::Equal;
+            let is_same_key = self.order.compare(user_key(&self.last), next.user_key) == Ordering::Equal;
             if !is_same_key || self.stripe(next.sequence) != stripe {
                 break;
             }
@@ -467,7 +470,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             self.counts.obsolete += 1;
             return Ok(false);
         }
-        self.key = internal_key(&self.user_key, sequence, ValueKind::SingleDeletion as u8);
+        self.key = internal_key(user_key(&self.last), sequence, ValueKind::SingleDeletion as u8);
         debug_assert!(self.key.len() >= TRAILER_LEN);
         self.output = Output::Held;
         Ok(true)

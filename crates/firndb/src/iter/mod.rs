@@ -69,7 +69,7 @@ macro_rules! internal_iterator_of_variants {
                 match self { $(Self::$variant(run) => run.seek_for_prev(target),)+ }
             }
 
-            #[inline]
+            #[inline(always)]
             fn next(&mut self) -> $crate::error::Result<()> {
                 match self { $(Self::$variant(run) => run.next(),)+ }
             }

@@ -169,6 +169,12 @@ impl MemTable {
         self.entries.load(Ordering::Relaxed)
     }
 
+    /// False if there is nothing to look for but, perhaps, range tombstones.
+    #[inline]
+    pub(crate) fn has_entries(&self) -> bool {
+        self.list.has_nodes()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entry_count() == 0 && !self.has_range_tombstones()
     }

@@ -74,10 +74,22 @@ impl Node {
     }
 }
 
+/// Bytes of the prefix and of the word after it.
+const WORDS_LEN: usize = 16;
+
+/// The second eight bytes of a key as a big-endian number.
+#[inline]
+fn second_word(user: &[u8]) -> Option<u64> {
+    let (_, rest) = user.split_first_chunk::<8>()?;
+    rest.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
 /// What is searched for: a user key and the trailer of its internal key.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     prefix: u64,
+    /// The eight bytes after the prefix as a number, where the key has them and is ordered by its bytes.
+    second: Option<u64>,
     user: &'a [u8],
     trailer: u64,
 }
@@ -122,13 +134,22 @@ impl SkipList {
         }
     }
 
+    #[inline]
+    pub(super) fn has_nodes(&self) -> bool {
+        // Acquire, as in `gap`: every node is linked there, or behind a node that is.
+        !self.head[0].load(Ordering::Acquire).is_null()
+    }
+
     pub(super) fn allocated(&self) -> usize {
         self.arena.allocated()
     }
 
     #[inline]
     fn target<'a>(&self, user: &'a [u8], trailer: u64) -> Target<'a> {
-        Target { prefix: if self.is_bytewise { prefix_u64(user) } else { 0 }, user, trailer }
+        if !self.is_bytewise {
+            return Target { prefix: 0, second: None, user, trailer };
+        }
+        Target { prefix: prefix_u64(user), second: second_word(user), user, trailer }
     }
 
     #[inline]
@@ -150,10 +171,15 @@ impl SkipList {
             Order::Equal => {}
             different => return different,
         }
-        match self.order.compare(user_key(key), target.user) {
-            Order::Equal => target.trailer.cmp(&trailer(key)),
-            different => different,
-        }
+        let user = user_key(key);
+        // Keys that share their prefix share the way here: they are not compared from their first byte on again.
+        let ordering = match (target.second, second_word(user)) {
+            (Some(wanted), Some(second)) => second
+                .cmp(&wanted)
+                .then_with(|| KeyOrder::Bytewise.compare(&user[WORDS_LEN..], &target.user[WORDS_LEN..])),
+            _ => self.order.compare(user, target.user),
+        };
+        ordering.then_with(|| target.trailer.cmp(&trailer(key)))
     }
 
     /// Where `target` goes on `level`, searching forward from `before`.

@@ -4,11 +4,9 @@
 //! at most one file of each deeper level. The first version found is the answer, since every run is newer than those after
 //! it; where there are range tombstones, or the entry is an operand, [`super::resolve`] goes the same way and asks more. The key is hashed at most once, for the filters of all tables; nothing is allocated but a long result's pin.
 
-use std::cmp::Ordering;
-
 use crate::error::Result;
-use crate::format::comparator::KeyOrder;
-use crate::format::key::{SEEK_KIND, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, pack_trailer, user_key};
+use crate::format::comparator::prefix_u64;
+use crate::format::key::{SEEK_KIND, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, pack_trailer};
 use crate::format::merge::MergeRule;
 use crate::iter::meaning::ToReader;
 use crate::memtable::MemTable;
@@ -16,8 +14,8 @@ use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
 use crate::table::filter::KeyHash;
 use crate::table::reader::{TableHit, TableReadOptions};
+use crate::version::Version;
 use crate::version::table_cache::TableCache;
-use crate::version::{TableFile, Version};
 
 use super::resolve;
 use super::slice::Slice;
@@ -51,8 +49,9 @@ impl Layers<'_> {
     /// What the memtables say; `None` if they have never heard of the key.
     #[inline]
     pub(super) fn in_memtables(&self, user_key: &[u8], sequence: SequenceNumber) -> Option<Result<Found>> {
-        in_memtable(self.memtable, user_key, sequence)
-            .or_else(|| self.immutables.iter().find_map(|memtable| in_memtable(memtable, user_key, sequence)))
+        // One that is empty after the sequence number was read gets no entry that this reader sees.
+        let active = if self.memtable.has_entries() { in_memtable(self.memtable, user_key, sequence) } else { None };
+        active.or_else(|| self.immutables.iter().find_map(|memtable| in_memtable(memtable, user_key, sequence)))
     }
 }
 
@@ -85,7 +84,7 @@ pub(crate) fn get(
     }
     statistics.add(Ticker::MemtableMiss, 1);
     let order = &layers.version.order;
-    let (mut hash, mut target) = (KeyHash::default(), None);
+    let (mut hash, mut target, prefix) = (KeyHash::default(), None, prefix_u64(user_key));
     for (number, level) in layers.version.levels.iter().enumerate() {
         let files = match number {
             0 => level.files(),
@@ -96,7 +95,7 @@ pub(crate) fn get(
                 level.files().get(at..=at).unwrap_or_default()
             }
         };
-        for file in files.iter().filter(|file| holds(order, file, user_key)) {
+        for file in files.iter().filter(|file| file.may_hold(order, user_key, prefix)) {
             let hit = tables.borrow(file, order)?.get(user_key, sequence, &mut hash, options)?;
             if let Some(hit) = hit {
                 return match in_table(hit)? {
@@ -171,11 +170,4 @@ fn resolved(kind: ValueKind, value: impl FnOnce() -> Slice) -> Result<Found> {
         ToReader::Operand | ToReader::Unresolved(ValueKind::BlobIndex) => Ok(Found::Operand),
         ToReader::Unresolved(kind) => Err(kind.unsupported()),
     }
-}
-
-/// True if the key is within the range of a file.
-#[inline]
-pub(super) fn holds(order: &KeyOrder, file: &TableFile, key: &[u8]) -> bool {
-    order.compare(key, user_key(&file.meta.smallest)) != Ordering::Less
-        && order.compare(key, user_key(&file.meta.largest)) != Ordering::Greater
 }

@@ -5,6 +5,7 @@
 //! damaged file fails the keys that need it and no others. Answers come in the order of the input.
 
 use crate::error::Result;
+use crate::format::comparator::prefix_u64;
 use crate::format::key::{SequenceNumber, user_key};
 use crate::metrics::{Statistics, Ticker};
 use crate::sync::Arc;
@@ -13,7 +14,7 @@ use crate::table::reader::TableReadOptions;
 use crate::version::TableFile;
 use crate::version::table_cache::TableCache;
 
-use super::get::{Found, Layers, SeekKey, holds, in_table};
+use super::get::{Found, Layers, SeekKey, in_table};
 use super::resolve;
 use super::slice::Slice;
 
@@ -86,7 +87,8 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
         if number == 0 {
             for file in level.files() {
                 let from = pending.partition_point(|p| order.compare(p.key, user_key(&file.meta.smallest)).is_lt());
-                let to = from + pending[from..].iter().take_while(|p| holds(order, file, p.key)).count();
+                let to = from
+                    + pending[from..].iter().take_while(|p| file.may_hold(order, p.key, prefix_u64(p.key))).count();
                 if is_answered[from..to].contains(&false) {
                     ask(file, &mut pending[from..to], &mut is_answered[from..to]);
                 }

@@ -9,6 +9,7 @@
 //! tombstone of a run covers the key, later runs have no say.
 
 use crate::error::Result;
+use crate::format::comparator::prefix_u64;
 use crate::format::key::{ParsedKey, SequenceNumber, ValueKind};
 use crate::iter::InternalIterator;
 use crate::iter::meaning::ToReader;
@@ -20,7 +21,7 @@ use crate::table::reader::TableReadOptions;
 use crate::version::file_iter::FileIter;
 use crate::version::table_cache::TableCache;
 
-use super::get::{Layers, SeekKey, holds};
+use super::get::{Layers, SeekKey};
 use super::slice::Slice;
 use super::source::{Run, Source};
 
@@ -89,7 +90,7 @@ fn find(
             return Ok(walk.found(true));
         }
     }
-    let mut hash = KeyHash::default();
+    let (mut hash, prefix) = (KeyHash::default(), prefix_u64(user_key));
     for (number, level) in layers.version.levels.iter().enumerate() {
         let files = match number {
             0 => level.files(),
@@ -98,7 +99,7 @@ fn find(
                 level.files().get(at..=at).unwrap_or_default()
             }
         };
-        for file in files.iter().filter(|file| holds(order, file, user_key)) {
+        for file in files.iter().filter(|file| file.may_hold(order, user_key, prefix)) {
             let table = tables.open(file, order)?;
             let cover = table.range_tombstones().map_or(SequenceNumber::ZERO, |all| all.covering(user_key, sequence));
             let may_hold = table.may_contain(user_key, &mut hash);

@@ -159,7 +159,9 @@ impl View {
     /// opened, nor read.
     pub(crate) fn entries(&self, bounds: Bounds) -> Result<VisibleIter<Source>> {
         let order = self.order();
-        let (mut runs, mut gaps) = (Vec::new(), None);
+        // Not one more than there may be: the allocator is quick for some hundred bytes, and not for thousands.
+        let count = 1 + self.immutables.len() + self.version.runs;
+        let (mut runs, mut gaps) = (Vec::with_capacity(count), None);
         if !bounds.are_empty(order) {
             // Asked once: it may get its first entry while files are opened, and both lists must have the same runs.
             let has_active = !self.memtable.is_empty();
@@ -168,12 +170,9 @@ impl View {
                 gaps = Some(self.gaps(has_active, &bounds, None)?);
             }
         }
-        let entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds).merged_by(self.merge.clone());
-        let entries = match gaps {
-            Some(gaps) => entries.with_gaps(gaps),
-            None => entries,
-        };
-        Ok(if self.version.blobs.is_empty() { entries } else { self.with_blobs(entries) })
+        let mut entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds);
+        self.complete(&mut entries, gaps);
+        Ok(entries)
     }
 
     /// The same, under a run that is newer than everything in the view, and its range tombstones.
@@ -195,18 +194,22 @@ impl View {
                 gaps = Some(self.gaps(has_active, &bounds, Some(tombstones))?);
             }
         }
-        let entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds).merged_by(self.merge.clone());
-        let entries = match gaps {
-            Some(gaps) => entries.with_gaps(gaps),
-            None => entries,
-        };
-        Ok(if self.version.blobs.is_empty() { entries } else { self.with_blobs(entries) })
+        let mut entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds);
+        self.complete(&mut entries, gaps);
+        Ok(entries)
     }
 
-    #[cold]
-    fn with_blobs<R: Run>(&self, entries: VisibleIter<R>) -> VisibleIter<R> {
-        let (version, tables) = (Arc::clone(&self.version), Arc::clone(&self.tables));
-        entries.with_blobs(BlobSource { version, tables, options: self.table_options })
+    /// Gives an iterator what it needs beside the runs.
+    #[inline]
+    fn complete<R: Run>(&self, entries: &mut VisibleIter<R>, gaps: Option<Gaps>) {
+        entries.merge_by(self.merge.clone());
+        if let Some(gaps) = gaps {
+            entries.hide_in(gaps);
+        }
+        if !self.version.blobs.is_empty() {
+            let (version, tables) = (Arc::clone(&self.version), Arc::clone(&self.tables));
+            entries.fetch_from(BlobSource { version, tables, options: self.table_options });
+        }
     }
 
     #[inline]

@@ -126,22 +126,19 @@ impl<R: Run> VisibleIter<R> {
         }
     }
 
-    /// The same, with what references in tables lead to.
-    pub(super) fn with_blobs(mut self, blobs: BlobSource) -> Self {
+    /// Before the first move: what references in tables lead to.
+    pub(super) fn fetch_from(&mut self, blobs: BlobSource) {
         self.blobs = Some(Box::new(blobs));
-        self
     }
 
-    /// The same, with a rule that makes values of operands.
-    pub(super) fn merged_by(mut self, rule: Option<Arc<MergeRule>>) -> Self {
+    /// Before the first move: a rule that makes values of operands.
+    pub(super) fn merge_by(&mut self, rule: Option<Arc<MergeRule>>) {
         self.merge = rule;
-        self
     }
 
-    /// The same, less what these range tombstones hide.
-    pub(super) fn with_gaps(mut self, gaps: Gaps) -> Self {
+    /// Before the first move: range tombstones, which hide entries.
+    pub(super) fn hide_in(&mut self, gaps: Gaps) {
         self.gaps = (!gaps.is_empty()).then(|| Box::new(gaps));
-        self
     }
 
     #[inline]
@@ -487,7 +484,7 @@ impl<R: Run> VisibleIter<R> {
                     }
                 }
             }
-            self.runs.next()?;
+            self.skip()?;
         }
         self.position = Position::Nowhere;
         Ok(false)
@@ -510,6 +507,13 @@ impl<R: Run> VisibleIter<R> {
             Some(blobs) if kind == ValueKind::BlobIndex => blobs.value(&self.saved_key, value),
             _ => Err(kind.unsupported()),
         }
+    }
+
+    /// A step that ends on nothing to show: a call of its own, so that the step that all scans are made of is compiled into
+    /// its caller, and only there.
+    #[inline(never)]
+    fn skip(&mut self) -> Result<()> {
+        self.runs.next()
     }
 
     /// The runs stand on the newest visible entry of the saved key, an operand: makes its value of what is below, and leaves
@@ -545,7 +549,7 @@ impl<R: Run> VisibleIter<R> {
                     break;
                 }
             }
-            self.runs.next()?;
+            self.skip()?;
         }
         self.operands.reverse();
         self.save_merged(base.as_deref())

@@ -48,8 +48,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct Inner {
     sequence: SequenceNumber,
-    /// Nearly always none.
-    held: Vec<HeldView>,
+    /// Nearly always none, and then it costs the drop of a snapshot one look.
+    held: Option<Box<[HeldView]>>,
     pin: PinGuard,
 }
 
@@ -87,10 +87,7 @@ impl Snapshot {
     /// The view of a family that the snapshot is read through, if the current one will not do.
     #[inline]
     pub(crate) fn held_view(&self, family: ColumnFamilyId) -> Option<&Arc<SuperVersion>> {
-        let held = &self.inner.held;
-        if held.is_empty() {
-            return None;
-        }
+        let held = self.inner.held.as_ref()?;
         held.iter().map(|held| &held.view).find(|view| view.config.id == family)
     }
 }
@@ -152,7 +149,7 @@ impl PinRegistry {
         // Release: a job that sees the number has all that it needs.
         pin.slot().sequence.store(sequence.0, Ordering::Release);
         // The fence above pairs with the one in `announce_drop`; Acquire with the Release of its end. Whoever misses the announcement is seen by the job.
-        let held = if self.drops.load(Ordering::Acquire) > 0 { views() } else { Vec::new() };
+        let held = (self.drops.load(Ordering::Acquire) > 0).then(|| views().into_boxed_slice());
         Snapshot { inner: Arc::new(Inner { sequence, held, pin }) }
     }
 

@@ -216,6 +216,12 @@ impl TableBuilder {
         Ok(())
     }
 
+    /// The key added last.
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        let last = if self.block.is_empty() { &self.last_key[..] } else { self.block.last_key() };
+        (self.properties.entries > 0).then_some(last)
+    }
+
     /// Notes that the entry added last is there beside a newer one of its key.
     #[inline]
     pub(crate) fn count_older_version(&mut self) {

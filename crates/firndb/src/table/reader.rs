@@ -151,7 +151,7 @@ impl TableReader {
     }
 
     /// False only if no version of the key is in the table, as far as that is known without a read.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_contain(&self, user_key: &[u8], hash: &mut KeyHash) -> bool {
         match &self.filters {
             Filters::Full(filter) => self.counted(filter.may_contain(user_key, hash)),
@@ -229,8 +229,9 @@ impl TableReader {
         Ok(None)
     }
 
-    /// Looks into the blocks of a part; `Err(AtEnd)` if what follows in the next part may be of the key.
-    #[inline]
+    /// Looks into the blocks of a part; `Err(AtEnd)` if what follows in the next part may be of the key. Always inlined: what
+    /// it returns is large, and nearly all tables have one part.
+    #[inline(always)]
     fn get_in(
         &self,
         part: &Part,

@@ -34,7 +34,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::cache::{Charged, Evict, Freed};
 use crate::error::Error;
-use crate::format::comparator::KeyOrder;
+use crate::format::comparator::{KeyOrder, prefix_u64};
 use crate::format::key::{FileNumber, SequenceNumber, is_exclusive_end, user_key};
 use crate::iter::range_tombstones::RangeTombstones;
 use crate::sync::atomic::{AtomicBool, Ordering as Memory};
@@ -72,6 +72,8 @@ impl FileMeta {
 /// A table file of the database, shared by all versions that name it.
 pub(crate) struct TableFile {
     pub(crate) meta: FileMeta,
+    /// The first bytes of the smallest and of the largest key: see [`prefix_u64`].
+    prefixes: [u64; 2],
     /// No compaction may have it: it is damaged.
     is_set_aside: AtomicBool,
     /// From the builder, or from the table's properties since somebody looked at them.
@@ -120,8 +122,10 @@ impl fmt::Debug for TableFile {
 impl TableFile {
     pub(crate) fn new(meta: FileMeta) -> Arc<TableFile> {
         let counts = meta.counts.map_or_else(OnceLock::new, OnceLock::from);
+        let prefixes = [&meta.smallest, &meta.largest].map(|bound| prefix_u64(user_key(bound)));
         Arc::new(TableFile {
             meta,
+            prefixes,
             counts,
             is_set_aside: AtomicBool::new(false),
             reader: ArcSwapOption::empty(),
@@ -167,6 +171,22 @@ impl TableFile {
     /// What its entries are; `None` while nobody looked.
     pub(crate) fn counts(&self) -> Option<&TableCounts> {
         self.counts.get()
+    }
+
+    /// True if `key` is within the range of the file; `prefix` is its [`prefix_u64`].
+    #[inline]
+    pub(crate) fn may_hold(&self, order: &KeyOrder, key: &[u8], prefix: u64) -> bool {
+        let [smallest, largest] = self.prefixes;
+        if order.is_bytewise() && (prefix < smallest || prefix > largest) {
+            return false;
+        }
+        // Under the bytewise order, strictly between the prefixes is between the keys.
+        (order.is_bytewise() && prefix > smallest && prefix < largest) || self.is_in_range(order, key)
+    }
+
+    fn is_in_range(&self, order: &KeyOrder, key: &[u8]) -> bool {
+        order.compare(key, user_key(&self.meta.smallest)) != Ordering::Less
+            && order.compare(key, user_key(&self.meta.largest)) != Ordering::Greater
     }
 
     /// True if the file holds nothing of `key`, nor of any key behind it.
@@ -229,6 +249,8 @@ pub(crate) struct Version {
     /// False if no file has a range tombstone: reads ask this one flag, and then nothing else of range tombstones. True if
     /// there is an obstacle: reads meet it on the same way, and pay nothing for it on the other.
     may_have_range_tombstones: AtomicBool,
+    /// Sorted runs: the files of level 0, and the other levels that have any.
+    pub(crate) runs: usize,
 }
 
 impl Version {
@@ -239,9 +261,14 @@ impl Version {
     }
 
     pub(crate) fn of_levels(id: u64, order: KeyOrder, levels: Vec<Arc<Level>>) -> Version {
+        let runs_of = |(number, level): (usize, &Arc<Level>)| match number {
+            0 => level.files().len(),
+            _ => usize::from(!level.files().is_empty()),
+        };
+        let runs = levels.iter().enumerate().map(runs_of).sum();
         let flag = AtomicBool::new(false);
         let version =
-            Version { id, order, levels, blobs: Arc::default(), obstacle: None, may_have_range_tombstones: flag };
+            Version { id, order, levels, blobs: Arc::default(), obstacle: None, may_have_range_tombstones: flag, runs };
         version.look_for_range_tombstones();
         version
     }

@@ -6,7 +6,9 @@
 
 use std::cmp::Ordering;
 
-use super::{CompactionIter, InternalIterator, Look, Output, Result, SequenceNumber, ToJob, ValueKind, internal_key};
+use super::{
+    CompactionIter, InternalIterator, Look, Output, Result, SequenceNumber, ToJob, ValueKind, internal_key, user_key,
+};
 use crate::error::{Error, ErrorKind};
 use crate::format::key::SEEK_KIND;
 use crate::format::limits::VALUE_BYTES_MAX;
@@ -61,7 +63,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                     }
                 }
                 let kind = if is_operand { ValueKind::Merge } else { ValueKind::Value };
-                self.queue.push_back((internal_key(&self.user_key, number, kind as u8), value));
+                self.queue.push_back((internal_key(user_key(&self.last), number, kind as u8), value));
                 self.output = Output::Queued;
                 self.input.next()?;
                 Ok(Look::Output)
@@ -90,7 +92,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     /// True if a filter said that keys up to one behind this go.
     fn is_in_skipped_range(&mut self) -> bool {
         let Some(filtering) = &mut self.filtering else { return false };
-        let is_before = |end: &Vec<u8>| self.order.compare(&self.user_key, end) == Ordering::Less;
+        let is_before = |end: &Vec<u8>| self.order.compare(user_key(&self.last), end) == Ordering::Less;
         match filtering.skip_until.as_ref().map(is_before) {
             Some(false) => {
                 filtering.skip_until = None;
@@ -105,10 +107,10 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         let Some(filtering) = &mut self.filtering else { return Ok(FilterDecision::Keep) };
         let bytes = self.input.value();
         let entry = if is_operand { FilterEntry::Operand(bytes) } else { FilterEntry::Value(bytes) };
-        let decision = filtering.filter.filter(&self.user_key, entry);
+        let decision = filtering.filter.filter(user_key(&self.last), entry);
         match &decision {
             FilterDecision::Keep => return Ok(decision),
-            FilterDecision::SkipUntil(end) if self.order.compare(end, &self.user_key) != Ordering::Greater => {
+            FilterDecision::SkipUntil(end) if self.order.compare(end, user_key(&self.last)) != Ordering::Greater => {
                 return Ok(FilterDecision::Keep);
             }
             FilterDecision::Change(value) if value.len() > VALUE_BYTES_MAX => {
@@ -138,7 +140,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             self.counts.filtered += 1;
             return false;
         }
-        self.key = internal_key(&self.user_key, sequence, ValueKind::Deletion as u8);
+        self.key = internal_key(user_key(&self.last), sequence, ValueKind::Deletion as u8);
         self.output = Output::Held;
         true
     }
@@ -146,7 +148,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     /// Keys before `end` go; unread where that is allowed and the input stands behind the current entry with no output left.
     fn skip_until(&mut self, end: Vec<u8>, may_move: bool) -> Result<()> {
         let Some(filtering) = &mut self.filtering else { return Ok(()) };
-        if may_move && filtering.may_jump.as_ref().is_some_and(|may_jump| may_jump(&self.user_key, &end)) {
+        if may_move && filtering.may_jump.as_ref().is_some_and(|may_jump| may_jump(user_key(&self.last), &end)) {
             self.input.seek(&internal_key(&end, SequenceNumber::MAX, SEEK_KIND))?;
             self.counts.is_partial = true;
         }

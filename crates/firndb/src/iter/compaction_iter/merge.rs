@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 use super::filter::Operand;
 use super::{
     CompactionIter, InternalIterator, Output, ParsedKey, Result, SequenceNumber, ToJob, ValueKind, internal_key,
+    user_key,
 };
 use crate::format::limits::VALUE_BYTES_MAX;
 use crate::format::merge::MergeRule;
@@ -45,7 +46,8 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 true => Some(ParsedKey::parse(self.input.key())?),
                 false => None,
             };
-            let Some(next) = next.filter(|next| self.order.compare(&self.user_key, next.user_key) == Ordering::Equal)
+            let Some(next) =
+                next.filter(|next| self.order.compare(user_key(&self.last), next.user_key) == Ordering::Equal)
             else {
                 break if self.may_forget() { Base::None } else { Base::Unknown };
             };
@@ -72,17 +74,18 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         let Some((sequence, _)) = operands.first() else { return Ok(false) };
         let sequence = *sequence;
         let merged = match &base {
-            Base::Unknown => combined(rule, &self.user_key, &operands).map(|operand| (ValueKind::Merge, operand)),
-            Base::None => full(rule, &self.user_key, None, &operands).map(|value| (ValueKind::Value, value)),
+            Base::Unknown => combined(rule, user_key(&self.last), &operands).map(|operand| (ValueKind::Merge, operand)),
+            Base::None => full(rule, user_key(&self.last), None, &operands).map(|value| (ValueKind::Value, value)),
             Base::Value(base) => {
-                full(rule, &self.user_key, Some(base), &operands).map(|value| (ValueKind::Value, value))
+                full(rule, user_key(&self.last), Some(base), &operands).map(|value| (ValueKind::Value, value))
             }
         };
         match merged {
             None => {
                 self.is_unmerged = true;
-                let entry =
-                    |(sequence, operand)| (internal_key(&self.user_key, sequence, ValueKind::Merge as u8), operand);
+                let entry = |(sequence, operand)| {
+                    (internal_key(user_key(&self.last), sequence, ValueKind::Merge as u8), operand)
+                };
                 self.queue.extend(operands.into_iter().map(entry));
             }
             Some((kind, value)) => {
@@ -96,7 +99,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                         self.has_zeroed = true;
                     }
                 }
-                self.queue.push_back((internal_key(&self.user_key, number, kind as u8), value));
+                self.queue.push_back((internal_key(user_key(&self.last), number, kind as u8), value));
             }
         }
         self.output = Output::Queued;

@@ -69,12 +69,20 @@ impl FilterReader {
     }
 
     /// False only if `user_key` was certainly not added.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_contain(&self, user_key: &[u8], hash: &mut KeyHash) -> bool {
         match &self.kind {
             Kind::FastLocalBloom { probes } => bloom::fast_local_may_contain(&self.bytes, *probes, hash.of(user_key)),
+            _ => self.may_contain_otherwise(user_key, hash),
+        }
+    }
+
+    /// What is not the filter of nearly every table.
+    #[cold]
+    fn may_contain_otherwise(&self, user_key: &[u8], hash: &mut KeyHash) -> bool {
+        match &self.kind {
+            Kind::FastLocalBloom { .. } | Kind::AlwaysTrue => true,
             Kind::Empty => false,
-            Kind::AlwaysTrue => true,
             Kind::LegacyBloom { probes, lines, line_bytes } => {
                 let hash = hash32(user_key, LEGACY_SEED);
                 bloom::legacy_may_contain(&self.bytes, *probes, *lines, *line_bytes, hash)
