@@ -372,7 +372,13 @@ mod tests {
     }
 
     fn file(number: u64) -> Arc<TableFile> {
-        TableFile::new(FileMeta { number: FileNumber(number), ..FileMeta::default() })
+        let key = crate::format::key::internal_key(b"key", crate::format::key::SequenceNumber(1), 1);
+        TableFile::new(FileMeta {
+            number: FileNumber(number),
+            smallest: key.clone(),
+            largest: key,
+            ..FileMeta::default()
+        })
     }
 
     const COMPACTION: Work = Work::Compaction(ColumnFamilyId(7));

@@ -70,7 +70,6 @@ pub struct CompactRangeOptions {
     pub(crate) target_level: Option<u32>,
     pub(crate) is_exclusive: bool,
     pub(crate) allows_write_stall: bool,
-    pub(crate) max_subcompactions: Option<usize>,
     pub(crate) canceller: Option<CompactionCanceller>,
 }
 
@@ -110,12 +109,6 @@ impl CompactRangeOptions {
     /// done before it, on the caller's thread. Default: false.
     pub fn allow_write_stall(mut self, allows: bool) -> CompactRangeOptions {
         self.allows_write_stall = allows;
-        self
-    }
-
-    /// Threads that share each job, at most, instead of `Options::max_subcompactions`.
-    pub fn max_subcompactions(mut self, count: usize) -> CompactRangeOptions {
-        self.max_subcompactions = Some(count);
         self
     }
 
