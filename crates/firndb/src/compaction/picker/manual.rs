@@ -94,6 +94,7 @@ impl Manual {
 
     /// The next step. It may be asked for again, with a later version, as long as it was not [`Manual::done`].
     pub(super) fn next(&mut self, view: &View<'_>, config: &LevelConfig) -> Next {
+        self.follow(view.version);
         loop {
             let found = match &self.stage {
                 Stage::Done => return Next::Done,
@@ -115,6 +116,17 @@ impl Manual {
             };
             let bad = job.files().find(|(_, file)| file.is_set_aside()).map(|(_, file)| file.number());
             return bad.map_or(Next::Run(job.asked_for()), Next::Blocked);
+        }
+    }
+
+    /// Tables that were there at the call may have been moved down since, unread, by a job beside this one: the last level is
+    /// where they are now.
+    fn follow(&mut self, version: &Version) {
+        let (begin, end) = (self.begin.as_deref(), self.end.as_deref());
+        let is_from_before = |file: &Arc<TableFile>| file.number() < self.first_new;
+        let holds = |level: &Arc<Level>| level.overlapping(&version.order, begin, end).iter().any(is_from_before);
+        if let Some(deepest) = version.levels.iter().rposition(holds) {
+            self.deepest = self.deepest.max(deepest);
         }
     }
 
