@@ -189,8 +189,11 @@ impl Options {
             let mut stored = Options::default();
             text.database_options(&mut stored)?;
             for key in DATABASE.iter().filter(|key| (key.show)(self) == (key.show)(&default)) {
-                // What a table shows, it takes.
-                let _ = (key.take)(&mut options, &(key.show)(&stored));
+                let shown = (key.show)(&stored);
+                if (key.take)(&mut options, &shown).is_err() {
+                    let what = format!("option {} does not take {shown:?}, which it shows itself", key.name);
+                    return Err(Error::new(ErrorKind::Internal, what));
+                }
             }
             let said = self.cache_index_and_filter_blocks;
             options.cache_index_and_filter_blocks = said.or(stored.cache_index_and_filter_blocks);

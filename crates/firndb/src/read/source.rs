@@ -1,6 +1,7 @@
 //! The sorted runs that a cursor merges: memtables, files of level 0, levels.
 
 use crate::error::Result;
+use crate::format::comparator::KeyOrder;
 use crate::iter::merging::MergingIter;
 use crate::iter::{InternalIterator, internal_iterator_of_variants};
 use crate::memtable::MemTableIter;
@@ -49,14 +50,40 @@ pub(crate) enum Runs<R: InternalIterator> {
     Merging(MergingIter<R>),
 }
 
+/// Runs that are being put together, the newest first: nothing is allocated for the first one, which is often the only one.
+pub(crate) struct RunList<R> {
+    first: Option<R>,
+    /// All of them, once there are two.
+    several: Vec<R>,
+    expected: usize,
+}
+
+impl<R> RunList<R> {
+    /// For at most so many: the allocator is quick for some hundred bytes, and not for thousands.
+    pub(crate) fn of_at_most(expected: usize) -> RunList<R> {
+        RunList { first: None, several: Vec::new(), expected }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, run: R) {
+        if self.first.is_none() && self.several.is_empty() {
+            self.first = Some(run);
+            return;
+        }
+        if let Some(first) = self.first.take() {
+            self.several.reserve_exact(self.expected.max(2));
+            self.several.push(first);
+        }
+        self.several.push(run);
+    }
+}
+
 impl<R: Run> Runs<R> {
-    pub(crate) fn new(order: crate::format::comparator::KeyOrder, mut runs: Vec<R>) -> Runs<R> {
-        match (runs.len(), runs.pop()) {
-            (1, Some(only)) => Runs::Single(only),
-            (_, last) => {
-                runs.extend(last);
-                Runs::Merging(MergingIter::new(order, runs))
-            }
+    #[inline]
+    pub(crate) fn new(order: KeyOrder, runs: RunList<R>) -> Runs<R> {
+        match runs.first {
+            Some(only) => Runs::Single(only),
+            None => Runs::Merging(MergingIter::new(order, runs.several)),
         }
     }
 }

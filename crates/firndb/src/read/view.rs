@@ -30,7 +30,7 @@ use crate::version::{Level, TableFile, Version};
 
 use super::gaps::Gaps;
 use super::options::ReadOptions;
-use super::source::{Run, Source};
+use super::source::{Run, RunList, Source};
 use super::visible::{BlobSource, VisibleIter, Watch};
 
 /// The order of a `get` in one family: the view, then the number.
@@ -159,13 +159,11 @@ impl View {
     /// opened, nor read.
     pub(crate) fn entries(&self, bounds: Bounds) -> Result<VisibleIter<Source>> {
         let order = self.order();
-        // Not one more than there may be: the allocator is quick for some hundred bytes, and not for thousands.
-        let count = 1 + self.immutables.len() + self.version.runs;
-        let (mut runs, mut gaps) = (Vec::with_capacity(count), None);
+        let (mut runs, mut gaps) = (RunList::of_at_most(self.runs_max()), None);
         if !bounds.are_empty(order) {
             // Asked once: it may get its first entry while files are opened, and both lists must have the same runs.
             let has_active = !self.memtable.is_empty();
-            self.add_runs(has_active, &bounds, &mut runs)?;
+            self.add_runs(has_active, &bounds, |run| runs.push(run))?;
             if self.may_have_range_tombstones() {
                 gaps = Some(self.gaps(has_active, &bounds, None)?);
             }
@@ -183,13 +181,11 @@ impl View {
         tombstones: Option<&Arc<RangeTombstones>>,
     ) -> Result<VisibleIter<R>> {
         let order = self.order();
-        let (mut runs, mut gaps) = (Vec::new(), None);
+        let (mut runs, mut gaps) = (RunList::of_at_most(1 + self.runs_max()), None);
         if !bounds.are_empty(order) {
             let has_active = !self.memtable.is_empty();
-            let mut below = Vec::new();
-            self.add_runs(has_active, &bounds, &mut below)?;
             runs.push(own);
-            runs.extend(below.into_iter().map(R::from));
+            self.add_runs(has_active, &bounds, |run| runs.push(R::from(run)))?;
             if tombstones.is_some() || self.may_have_range_tombstones() {
                 gaps = Some(self.gaps(has_active, &bounds, Some(tombstones))?);
             }
@@ -197,6 +193,10 @@ impl View {
         let mut entries = VisibleIter::new(order.clone(), runs, self.sequence, bounds);
         self.complete(&mut entries, gaps);
         Ok(entries)
+    }
+
+    fn runs_max(&self) -> usize {
+        1 + self.immutables.len() + self.version.runs
     }
 
     /// Gives an iterator what it needs beside the runs.
@@ -280,16 +280,16 @@ impl View {
     }
 
     #[inline]
-    fn add_runs(&self, has_active: bool, bounds: &Bounds, runs: &mut Vec<Source>) -> Result<()> {
-        runs.extend(self.memtables(has_active).map(|memtable| Source::Memtable(memtable.iter())));
+    fn add_runs(&self, has_active: bool, bounds: &Bounds, mut add: impl FnMut(Source)) -> Result<()> {
+        self.memtables(has_active).for_each(|memtable| add(Source::Memtable(memtable.iter())));
         let order = self.order();
         let limits = (!bounds.are_all()).then(|| Arc::new(bounds.clone()));
         for file in self.files_of_level_0(bounds) {
             let table = self.tables.open(file, order)?.iter_within(self.table_options, limits.clone());
-            runs.push(Source::File(FileIter::new(Arc::clone(file), table)));
+            add(Source::File(FileIter::new(Arc::clone(file), table)));
         }
         for level in self.levels(bounds) {
-            runs.push(Source::Level(LevelIter::new(
+            add(Source::Level(LevelIter::new(
                 Arc::clone(level),
                 Arc::clone(&self.tables),
                 order.clone(),

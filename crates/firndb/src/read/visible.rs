@@ -34,7 +34,7 @@ use crate::version::table_cache::TableCache;
 
 use super::gaps::Gaps;
 use super::slice::Slice;
-use super::source::{Run, Runs};
+use super::source::{Run, RunList, Runs};
 
 /// How many versions of one key are stepped over before a seek (RocksDB: `max_sequential_skip_in_iterations`).
 const MAX_SKIPPED_VERSIONS: u32 = 8;
@@ -107,7 +107,7 @@ impl BlobSource {
 }
 
 impl<R: Run> VisibleIter<R> {
-    pub(crate) fn new(order: KeyOrder, runs: Vec<R>, sequence: SequenceNumber, bounds: Bounds) -> Self {
+    pub(crate) fn new(order: KeyOrder, runs: RunList<R>, sequence: SequenceNumber, bounds: Bounds) -> Self {
         VisibleIter {
             runs: Runs::new(order.clone(), runs),
             order,
@@ -204,7 +204,7 @@ impl<R: Run> VisibleIter<R> {
             false if self.bounds.is_above(&self.order, key) => Ok(false),
             false => self
                 .seek_version(Place::Given(key), self.newest(), SEEK_KIND)
-                .and_then(|()| self.settle_forward(Skipping::Nothing, watch)),
+                .and_then(|()| self.arrive_forward(Skipping::Nothing, watch)),
         };
         self.finish(result)
     }
@@ -426,11 +426,37 @@ impl<R: Run> VisibleIter<R> {
             }
         };
         self.runs.next()?;
+        self.arrive_forward(skipping, watch)
+    }
+
+    /// As [`VisibleIter::settle_forward`], which is called only if there is more to do than to look.
+    #[inline]
+    fn arrive_forward(&mut self, skipping: Skipping, watch: &impl Watch) -> Result<bool> {
+        if self.is_on_plain_value(skipping) {
+            self.until_pulse -= 1;
+            self.position = Position::Forward;
+            return Ok(true);
+        }
         self.settle_forward(skipping, watch)
     }
 
-    /// From where the runs stand, forward to the first entry to show.
+    /// True if the runs stand on what a scan nearly always comes to next: a visible value of another key, which nothing hides,
+    /// and no pulse is due.
     #[inline]
+    fn is_on_plain_value(&self, skipping: Skipping) -> bool {
+        if self.gaps.is_some() || self.until_pulse <= 1 || !self.runs.valid() {
+            return false;
+        }
+        let key = self.runs.key();
+        // 0 for a key that is too short, which is no value's.
+        let trailer = trailer(key);
+        trailer as u8 == ValueKind::Value as u8
+            && !self.is_hidden(trailer_sequence(trailer))
+            && !self.bounds.is_above(&self.order, user_key(key))
+            && (skipping == Skipping::Nothing || !self.is_on_saved_key())
+    }
+
+    /// From where the runs stand, forward to the first entry to show.
     fn settle_forward(&mut self, mut skipping: Skipping, watch: &impl Watch) -> Result<bool> {
         let (mut skipped, mut covered) = (0, 0);
         while self.runs.valid() {

@@ -10,12 +10,9 @@
 //! Source: RocksDB `VersionStorageInfo::ComputeExpiredTtlFiles`, `ComputeFilesMarkedForPeriodicCompaction`,
 //! `LevelCompactionBuilder::SetupInitialFiles`.
 
-use crate::compaction::range::{KeyRange, overlapping_whole_keys};
-use crate::sync::Arc;
 use crate::version::{TableFile, Version};
 
-use super::garbage::with_older;
-use super::plan::{Compaction, View, with_levels_below};
+use super::plan::{Compaction, View};
 use super::targets::{LevelConfig, LevelTargets};
 
 /// When the file's data is too old to stay where it is, in seconds since 1970.
@@ -42,30 +39,16 @@ pub(super) fn pick(view: &View<'_>, config: &LevelConfig, targets: &LevelTargets
     let aged = files().filter(|(_, file)| is_due(ages(config, file)));
     let reason = |what: &str, level: usize, seconds: u64| format!("{what} of level {level}, older than {seconds} s");
     expired
-        .filter_map(|(level, file)| job(view, targets, level, level + 1, file, reason("data", level, config.ttl_s)))
+        .filter_map(|(level, file)| {
+            Compaction::of_file(view.version, targets, level, level + 1, file, reason("data", level, config.ttl_s))
+        })
         .map(|job| job.or_move(config))
         .chain(aged.filter_map(|(level, file)| {
             let is_last = level + 1 >= config.num_levels;
             let output = if is_last || (level > 0 && !config.dynamic_level_bytes) { level } else { level + 1 };
-            job(view, targets, level, output, file, reason("a table", level, config.period_s))
+            Compaction::of_file(view.version, targets, level, output, file, reason("a table", level, config.period_s))
         }))
         .find(|job| view.may_run(job))
-}
-
-fn job(
-    view: &View<'_>,
-    targets: &LevelTargets,
-    level: usize,
-    output: usize,
-    file: &Arc<TableFile>,
-    reason: String,
-) -> Option<Compaction> {
-    let version = view.version;
-    let (own, output) = match level {
-        0 => (with_older(version, file), targets.base_level),
-        _ => (overlapping_whole_keys(version, level, &KeyRange::of_file(file)), output),
-    };
-    Compaction::new(version, with_levels_below(version, level, own, output), output, reason)
 }
 
 /// When the first file is due, in seconds since 1970.

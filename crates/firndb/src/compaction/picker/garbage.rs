@@ -14,12 +14,12 @@
 //!
 //! Source: RocksDB `VersionStorageInfo::ComputeBottommostFilesMarkedForCompaction`, `CompactOnDeletionCollector`.
 
-use crate::compaction::range::{KeyRange, files_overlap, overlapping, overlapping_whole_keys};
+use crate::compaction::range::{KeyRange, overlapping, overlapping_whole_keys};
 use crate::format::key::SequenceNumber;
 use crate::sync::Arc;
 use crate::version::{TableFile, Version};
 
-use super::plan::{Compaction, View, with_levels_below};
+use super::plan::{Compaction, View};
 use super::targets::{LevelConfig, LevelTargets};
 use super::weights::Weights;
 
@@ -103,14 +103,8 @@ fn going_down(
     level: usize,
     file: &Arc<TableFile>,
 ) -> Option<Compaction> {
-    let version = view.version;
-    let (own, output) = if level == 0 {
-        (with_older(version, file), targets.base_level)
-    } else {
-        (overlapping_whole_keys(version, level, &KeyRange::of_file(file)), level + 1)
-    };
-    let inputs = with_levels_below(version, level, own, output);
-    let job = Compaction::new(version, inputs, output, format!("tombstones of level {level}"))?;
+    let reason = format!("tombstones of level {level}");
+    let job = Compaction::of_file(view.version, targets, level, level + 1, file, reason)?;
     let freed: u64 = job.files().map(|(_, file)| weights.garbage(file)).fold(0, u64::saturating_add);
     let is_worth_it = file.meta.is_marked_for_compaction || freed.saturating_mul(FREED_PART) >= job.input_bytes();
     (is_worth_it && view.may_run(&job)).then(|| job.or_move(config))
@@ -121,18 +115,6 @@ fn written_anew(view: &View<'_>, level: usize, file: &TableFile) -> Option<Compa
     let job =
         Compaction::new(view.version, vec![(level, own)], level, format!("garbage at the bottom, level {level}"))?;
     view.may_run(&job).then_some(job)
-}
-
-/// A file of level 0, and every older one that overlaps it or one of the others.
-pub(super) fn with_older(version: &Version, file: &Arc<TableFile>) -> Vec<Arc<TableFile>> {
-    let files = version.level(0).map_or(&[][..], |level| level.files());
-    let mut chosen = vec![Arc::clone(file)];
-    for older in files.iter().skip_while(|other| other.number() != file.number()).skip(1) {
-        if chosen.iter().any(|newer| files_overlap(&version.order, newer, older)) {
-            chosen.push(Arc::clone(older));
-        }
-    }
-    chosen
 }
 
 /// The number that the oldest snapshot has to reach for the next job of this kind; `None` if none waits for that.

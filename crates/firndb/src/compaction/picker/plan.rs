@@ -9,13 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compaction::claims::{Claims, Wanted};
-use crate::compaction::range::{KeyRange, overlapping, overlapping_whole_keys};
+use crate::compaction::range::{KeyRange, files_overlap, overlapping, overlapping_whole_keys};
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{FileNumber, SequenceNumber, user_key};
 use crate::sync::Arc;
 use crate::version::{TableFile, Version};
 
-use super::targets::LevelConfig;
+use super::targets::{LevelConfig, LevelTargets};
 
 /// A level and some of its files, in the level's order.
 pub(crate) type LevelFiles = (usize, Vec<Arc<TableFile>>);
@@ -116,6 +116,22 @@ pub(crate) struct Compaction {
 }
 
 impl Compaction {
+    /// A job for one file, with what has to go with it, into `output`; from level 0 always into the base level.
+    pub(super) fn of_file(
+        version: &Arc<Version>,
+        targets: &LevelTargets,
+        level: usize,
+        output: usize,
+        file: &Arc<TableFile>,
+        reason: String,
+    ) -> Option<Compaction> {
+        let (own, output) = match level {
+            0 => (with_older(version, file), targets.base_level),
+            _ => (overlapping_whole_keys(version, level, &KeyRange::of_file(file)), output),
+        };
+        Compaction::new(version, with_levels_below(version, level, own, output), output, reason)
+    }
+
     /// A merge of `inputs`; `None` if there are none.
     pub(super) fn new(
         version: &Arc<Version>,
@@ -219,6 +235,18 @@ fn are_disjoint<'a>(order: &KeyOrder, files: impl IntoIterator<Item = &'a Arc<Ta
     let mut sorted: Vec<&Arc<TableFile>> = files.into_iter().collect();
     sorted.sort_by(|a, b| order.compare_internal(&a.meta.smallest, &b.meta.smallest));
     sorted.windows(2).all(|pair| pair[0].ends_before(order, user_key(&pair[1].meta.smallest)))
+}
+
+/// A file of level 0, and every older one that overlaps it or one of the others.
+fn with_older(version: &Version, file: &Arc<TableFile>) -> Vec<Arc<TableFile>> {
+    let files = version.level(0).map_or(&[][..], |level| level.files());
+    let mut chosen = vec![Arc::clone(file)];
+    for older in files.iter().skip_while(|other| other.number() != file.number()).skip(1) {
+        if chosen.iter().any(|newer| files_overlap(&version.order, newer, older)) {
+            chosen.push(Arc::clone(older));
+        }
+    }
+    chosen
 }
 
 /// `files` of `level`, and what they overlap in each level down to `output`: nothing that is older than they are, and

@@ -5,12 +5,10 @@
 //!
 //! Source: RocksDB `DBImpl::SuggestCompactRange`.
 
-use crate::compaction::range::{KeyRange, overlapping_whole_keys};
 use crate::sync::Arc;
 use crate::version::TableFile;
 
-use super::garbage::with_older;
-use super::plan::{Compaction, View, with_levels_below};
+use super::plan::{Compaction, View};
 use super::targets::{LevelConfig, LevelTargets};
 
 /// The first job with a file that was suggested.
@@ -32,13 +30,7 @@ fn down(
     level: usize,
     file: &Arc<TableFile>,
 ) -> Option<Compaction> {
-    let version = view.version;
-    let (own, output) = if level == 0 {
-        (with_older(version, file), targets.base_level)
-    } else {
-        (overlapping_whole_keys(version, level, &KeyRange::of_file(file)), level + 1)
-    };
-    let inputs = with_levels_below(version, level, own, output);
-    let job = Compaction::new(version, inputs, output, format!("suggested, of level {level}"))?;
+    let reason = format!("suggested, of level {level}");
+    let job = Compaction::of_file(view.version, targets, level, level + 1, file, reason)?;
     view.may_run(&job).then(|| job.or_move(config))
 }

@@ -326,8 +326,15 @@ fn show(job: &Compaction) -> String {
 /// All steps, as if none changed the picture but for what it took away.
 fn manual(picker: &Picker, view: &View<'_>, question: &str) -> String {
     use crate::compaction::request::BottommostLevelCompaction::{Force, ForceOptimized, IfHaveFilter, Skip};
+    let (question, was_moved) = question.strip_suffix(" moved").map_or((question, false), |rest| (rest, true));
     let (range, how) = question.split_once(' ').unwrap_or((question, ""));
     let range = keys(range);
+    // Other jobs moved the files down after the call.
+    let mut at_call = Arc::clone(view.version);
+    if was_moved {
+        let files = view.version.files().map(|(_, file)| (0, file.meta.clone())).collect();
+        at_call = Arc::new(Version::from_files(KeyOrder::Bytewise, view.version.levels.len(), files).expect("sound"));
+    }
     let bottommost = match how {
         "" => IfHaveFilter,
         "skip" => Skip,
@@ -336,7 +343,7 @@ fn manual(picker: &Picker, view: &View<'_>, question: &str) -> String {
         other => panic!("no such way: {other:?}"),
     };
     let range = (Some(&range.begin[..]), Some(&range.end[..]));
-    let mut manual = picker.begin_manual(view.version, range, SequenceNumber(1500), FileNumber(900), bottommost);
+    let mut manual = picker.begin_manual(&at_call, range, SequenceNumber(1500), FileNumber(900), bottommost);
     let mut steps = String::new();
     loop {
         match picker.next_manual(&mut manual, view) {

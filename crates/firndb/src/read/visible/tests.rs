@@ -84,6 +84,12 @@ impl Watch for Calm {
     }
 }
 
+fn listed<R>(runs: Vec<R>) -> RunList<R> {
+    let mut list = RunList::of_at_most(runs.len());
+    runs.into_iter().for_each(|run| list.push(run));
+    list
+}
+
 fn calm() -> Calm {
     Calm(AtomicU32::new(u32::MAX))
 }
@@ -102,7 +108,7 @@ fn delete(key: &str, sequence: u64) -> (Vec<u8>, Vec<u8>) {
 
 fn over(entries: Vec<(Vec<u8>, Vec<u8>)>, sequence: u64) -> VisibleIter<VecRun> {
     let order = KeyOrder::Bytewise;
-    VisibleIter::new(order.clone(), vec![VecRun::new(&order, entries)], SequenceNumber(sequence), Bounds::ALL)
+    VisibleIter::new(order.clone(), listed(vec![VecRun::new(&order, entries)]), SequenceNumber(sequence), Bounds::ALL)
 }
 
 fn forward(iter: &mut VisibleIter<VecRun>) -> Vec<String> {
@@ -202,7 +208,7 @@ fn an_error_in_the_middle_surfaces_there_and_every_move_repeats_it() {
             let order = KeyOrder::Bytewise;
             let mut run = VecRun::new(&order, keys.iter().map(|key| put(key, 1)).collect());
             run.broken = Some(broken);
-            let mut iter = VisibleIter::new(order, vec![run], SequenceNumber(9), Bounds::ALL);
+            let mut iter = VisibleIter::new(order, listed(vec![run]), SequenceNumber(9), Bounds::ALL);
             let mut seen = 0;
             let mut result = if is_forward { iter.seek_to_first(&calm()) } else { iter.seek_to_last(&calm()) };
             while let Ok(valid) = result {
@@ -295,8 +301,14 @@ impl Comparator for LengthFirst {
 fn keys_that_a_comparator_calls_equal_are_versions_of_one_key() {
     let order = KeyOrder::Custom(Arc::new(LengthFirst));
     let entries = vec![put("bb", 1), put("BB", 2), put("a", 1), put("ccc", 3)];
-    let make =
-        || VisibleIter::new(order.clone(), vec![VecRun::new(&order, entries.clone())], SequenceNumber(9), Bounds::ALL);
+    let make = || {
+        VisibleIter::new(
+            order.clone(),
+            listed(vec![VecRun::new(&order, entries.clone())]),
+            SequenceNumber(9),
+            Bounds::ALL,
+        )
+    };
     assert_eq!(forward(&mut make()), ["a@1", "BB@2", "ccc@3"]);
     assert_eq!(backward(&mut make()), ["ccc@3", "BB@2", "a@1"]);
 }
@@ -378,7 +390,7 @@ proptest! {
             .collect();
         expected.sort_by(|a, b| order.compare(&a.0, &b.0));
         let sources = tables.into_iter().map(|entries| VecRun::new(&order, entries)).collect();
-        let mut iter = VisibleIter::new(order.clone(), sources, SequenceNumber(sequence), bounds);
+        let mut iter = VisibleIter::new(order.clone(), listed(sources), SequenceNumber(sequence), bounds);
         let mut at: Option<usize> = None;
         for step in &moves {
             let watch = calm();

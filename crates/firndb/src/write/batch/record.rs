@@ -118,7 +118,8 @@ pub(super) fn next_operation<'a>(reader: &mut Reader<'a>) -> Result<Option<Batch
     Ok(None)
 }
 
-#[inline]
+/// Always inlined: what it returns is large, and would be copied once more.
+#[inline(always)]
 fn operation<'a>(reader: &mut Reader<'a>, kind: ValueKind, has_family: bool) -> Result<BatchOperation<'a>> {
     let family = if has_family { reader.varint32("column family")? } else { 0 };
     let key = reader.length_prefixed("key")?;
