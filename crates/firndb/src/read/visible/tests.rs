@@ -298,6 +298,19 @@ impl Comparator for LengthFirst {
 }
 
 #[test]
+fn a_walk_over_plain_values_pulses_once_in_a_period_and_ends_when_it_is_asked_to_leave() {
+    let entries: Vec<_> = (0..2000).map(|number| put(&format!("{number:04}"), 1)).collect();
+    let mut iter = over(entries, 9);
+    // The first is that of the seek.
+    let watch = Calm(AtomicU32::new(4));
+    assert!(iter.seek_to_first(&watch).expect("seeks"));
+    let steps = (0..2000).take_while(|_| iter.next(&watch).is_ok()).count();
+    assert_eq!(iter.status().expect_err("asked to leave").kind(), ErrorKind::PinEvicted);
+    let period = PULSE_PERIOD as usize;
+    assert!((3 * period..=4 * period).contains(&steps), "{steps}");
+}
+
+#[test]
 fn keys_that_a_comparator_calls_equal_are_versions_of_one_key() {
     let order = KeyOrder::Custom(Arc::new(LengthFirst));
     let entries = vec![put("bb", 1), put("BB", 2), put("a", 1), put("ccc", 3)];
