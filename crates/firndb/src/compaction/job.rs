@@ -259,18 +259,18 @@ impl Writer<'_> {
         iter.seek_to_first()?;
         let compaction = self.compaction;
         while iter.valid() {
-            let key = iter.key();
+            let (key, value) = iter.entry();
             self.cut_if_due(&order, key)?;
             if self.current.is_none() {
                 self.begin(inputs)?;
             }
             if let Some(current) = &mut self.current {
-                current.builder.add(key, iter.value()).map_err(|error| match error.kind() {
+                current.builder.add(key, value).map_err(|error| match error.kind() {
                     // A merge of what is in order is in order.
                     ErrorKind::Internal => disordered(compaction),
                     _ => error,
                 })?;
-                outflow.written(key, iter.value(), &mut current.oldest_blob)?;
+                outflow.written(key, value, &mut current.oldest_blob)?;
                 if iter.is_older_version() {
                     current.builder.count_older_version();
                 }

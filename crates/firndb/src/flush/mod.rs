@@ -272,7 +272,8 @@ fn copy<I: InternalIterator>(
     iter.seek_to_first()?;
     let mut written = 0;
     while iter.valid() {
-        builder.add(iter.key(), iter.value())?;
+        let (key, value) = iter.entry();
+        builder.add(key, value)?;
         if iter.is_older_version() {
             builder.count_older_version();
         }

@@ -90,6 +90,15 @@ impl KeyOrder {
         }
     }
 
+    /// True if `a` and `b` are one user key.
+    #[inline]
+    pub(crate) fn is_same(&self, a: &[u8], b: &[u8]) -> bool {
+        match self {
+            KeyOrder::Bytewise | KeyOrder::ReverseBytewise => is_same_bytes(a, b),
+            KeyOrder::Custom(comparator) => comparator.compare(a, b).is_eq(),
+        }
+    }
+
     /// How internal key `a` sorts against `b`: user key, then newest first.
     #[inline]
     pub(crate) fn compare_internal(&self, a: &[u8], b: &[u8]) -> Ordering {
@@ -120,6 +129,15 @@ fn compare_bytes(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// The last bytes are compared first: neighbours in an order share their first ones.
+#[inline]
+fn is_same_bytes(a: &[u8], b: &[u8]) -> bool {
+    match (a.split_last_chunk::<8>(), b.split_last_chunk::<8>()) {
+        (Some((a, a_last)), Some((b, b_last))) => a_last == b_last && a == b,
+        _ => a == b,
+    }
+}
+
 /// The first eight bytes of `key` as a big-endian number, zero-padded: under the bytewise order, different prefixes
 /// sort as their keys do; equal ones decide nothing.
 #[inline]
@@ -145,12 +163,14 @@ mod tests {
             for b_len in 0..base.len() {
                 let (a, mut b) = (&base[..a_len], base[..b_len].to_vec());
                 assert_eq!(KeyOrder::Bytewise.compare(a, &b), a.cmp(&b));
+                assert_eq!(KeyOrder::Bytewise.is_same(a, &b), a == b);
                 for at in [b_len / 2, b_len.saturating_sub(1)] {
                     if let Some(byte) = b.get_mut(at) {
                         *byte ^= 0x81;
                     }
                     assert_eq!(KeyOrder::Bytewise.compare(a, &b), a.cmp(&b), "{a_len} {b_len} {at}");
                     assert_eq!(KeyOrder::ReverseBytewise.compare(a, &b), b.as_slice().cmp(a));
+                    assert_eq!(KeyOrder::Bytewise.is_same(a, &b), a == b, "{a_len} {b_len} {at}");
                 }
             }
         }

@@ -99,7 +99,8 @@ pub(crate) struct CompactionIter<I, B> {
     snapshots: Vec<SequenceNumber>,
     keeps_everything: bool,
     is_bottom: B,
-    /// The user key of the last entry, and the trailer that a value has whose sequence number became 0: its key, in place.
+    /// The internal key of the first entry read of the current user key; its trailer is overwritten where a value's sequence
+    /// number becomes 0.
     last: Vec<u8>,
     has_user_key: bool,
     /// An entry of the user key was an output; and the output before the current one was of the same key.
@@ -222,22 +223,22 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         self.find_output()
     }
 
+    /// The current output's key and value.
     #[inline]
-    pub(crate) fn key(&self) -> &[u8] {
+    pub(crate) fn entry(&self) -> (&[u8], &[u8]) {
         match self.output {
-            Output::Input => self.input.key(),
-            Output::Rewritten => &self.last,
-            Output::Queued => self.queue.front().map_or(&[], |(key, _)| key),
-            _ => &self.key,
+            Output::Input => (self.input.key(), self.input.value()),
+            Output::Rewritten => (&self.last, self.input.value()),
+            _ => self.rare_entry(),
         }
     }
 
-    #[inline]
-    pub(crate) fn value(&self) -> &[u8] {
+    #[cold]
+    fn rare_entry(&self) -> (&[u8], &[u8]) {
         match self.output {
-            Output::Held | Output::None => &[],
-            Output::Queued => self.queue.front().map_or(&[], |(_, value)| value),
-            _ => self.input.value(),
+            Output::Queued => self.queue.front().map_or((&[], &[]), |(key, value)| (key, value)),
+            Output::Held | Output::None => (&self.key, &[]),
+            _ => (&self.key, self.input.value()),
         }
     }
 
@@ -278,6 +279,10 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     /// The stripe of a sequence number; `None` above the newest frozen one.
     #[inline]
     fn stripe(&self, sequence: SequenceNumber) -> Option<usize> {
+        // Most entries are older than every snapshot.
+        if self.snapshots.first().is_some_and(|oldest| sequence <= *oldest) {
+            return Some(0);
+        }
         let stripe = self.snapshots.partition_point(|snapshot| *snapshot < sequence);
         (stripe < self.snapshots.len()).then_some(stripe)
     }
@@ -297,12 +302,12 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     #[inline]
     fn skip_to_output(&mut self) -> Result<()> {
         while self.input.valid() {
-            let parsed = ParsedKey::parse(self.input.key())?;
+            let key = self.input.key();
+            let parsed = ParsedKey::parse(key)?;
             let (sequence, meaning) = (parsed.sequence, ToJob::of(parsed.kind));
-            if !self.has_user_key || self.order.compare(user_key(&self.last), parsed.user_key) != Ordering::Equal {
+            if !self.has_user_key || !self.order.is_same(user_key(&self.last), parsed.user_key) {
                 self.last.clear();
-                self.last.extend_from_slice(parsed.user_key);
-                self.last.extend_from_slice(&ZEROED.to_le_bytes());
+                self.last.extend_from_slice(key);
                 self.has_user_key = true;
                 self.has_output = false;
                 self.hidden_stripe = None;
@@ -338,7 +343,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                     self.is_hidden_by_tombstone = false;
                     if stripe == Some(0) && sequence.0 != 0 && self.may_forget() && self.is_in_no_range() {
                         self.output = Output::Rewritten;
-                        self.has_zeroed = true;
+                        self.zero_number();
                     } else {
                         self.output = Output::Input;
                     }
@@ -425,6 +430,15 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         !self.range_tombstones.as_ref().is_some_and(covering)
     }
 
+    /// Gives the current user key, in place, the trailer of a value whose sequence number became 0.
+    #[inline]
+    fn zero_number(&mut self) {
+        self.has_zeroed = true;
+        if let Some(trailer) = self.last.last_chunk_mut() {
+            *trailer = ZEROED.to_le_bytes();
+        }
+    }
+
     /// True if nothing below can hold the current user key.
     #[inline]
     fn may_forget(&mut self) -> bool {
@@ -503,8 +517,9 @@ mod tests {
         iter.seek_to_first().expect("memory");
         let mut out = Vec::new();
         while iter.valid() {
-            let kind = ValueKind::from_byte(trailer(iter.key()) as u8).expect("known");
-            out.push((user_key(iter.key())[0], trailer_sequence(trailer(iter.key())).0, kind));
+            let (key, _) = iter.entry();
+            let kind = ValueKind::from_byte(trailer(key) as u8).expect("known");
+            out.push((user_key(key)[0], trailer_sequence(trailer(key)).0, kind));
             iter.next().expect("memory");
         }
         let counts = iter.counts();
@@ -605,8 +620,9 @@ mod tests {
             iter.seek_to_first().expect("sound");
             let mut found = Vec::new();
             while iter.valid() {
-                let key = ParsedKey::parse(iter.key()).expect("sound");
-                assert!(key.kind != BlobIndex || iter.value() == b"value");
+                let (key, value) = iter.entry();
+                let key = ParsedKey::parse(key).expect("sound");
+                assert!(key.kind != BlobIndex || value == b"value");
                 found.push((key.user_key[0], key.sequence.0, key.kind));
                 iter.next().expect("sound");
             }

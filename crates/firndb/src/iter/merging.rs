@@ -128,6 +128,10 @@ impl<I: InternalIterator> MergingIter<I> {
     /// After the winner moved: puts it back in its place.
     #[inline]
     fn settle(&mut self, winner: usize) {
+        // The only one left has nothing to be compared with: its prefix is not needed any more.
+        if self.heap.len() == 1 && self.children[winner].valid() {
+            return;
+        }
         if self.children[winner].valid() {
             self.heap[0] = self.entry(winner);
         } else {

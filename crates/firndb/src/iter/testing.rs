@@ -110,7 +110,8 @@ pub(crate) fn drain<I: InternalIterator, B: FnMut(&[u8]) -> bool>(iter: &mut Com
     let mut kept = Vec::new();
     iter.seek_to_first().expect("memory");
     while iter.valid() {
-        kept.push(Entry::of(iter.key(), iter.value()));
+        let (key, value) = iter.entry();
+        kept.push(Entry::of(key, value));
         iter.next().expect("memory");
     }
     kept
