@@ -231,6 +231,21 @@ impl Slot {
     }
 }
 
+/// What the registry shares with its pins; lives until the last of them goes.
+#[derive(Debug)]
+struct Common {
+    sites: StaticTable<Location<'static>>,
+    labels: StaticTable<str>,
+    /// Milliseconds on the clock, about.
+    now_ms: AtomicU64,
+    wake: Arc<Wake>,
+    /// Set once anyone was ousted: readers look at it with every step, and at their own mark only then.
+    ousting: Arc<AtomicBool>,
+    /// What lives until the last pin goes, though the database is gone.
+    kept: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Leads to all that a pin needs, so that a pin holds one reference.
 #[derive(Debug)]
 struct Chunk {
     /// A bit for each slot in use.
@@ -238,6 +253,14 @@ struct Chunk {
     /// The place of the first slot in the whole registry.
     base: u64,
     slots: Box<[Slot]>,
+    common: Arc<Common>,
+}
+
+impl Chunk {
+    fn new(base: u64, common: &Arc<Common>) -> Chunk {
+        let slots = (0..CHUNK_SLOTS).map(|_| Slot::new()).collect();
+        Chunk { used: AtomicU64::new(0), base, slots, common: Arc::clone(common) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -252,59 +275,47 @@ pub(crate) struct PinRegistry {
     first: [Arc<Chunk>; SHARDS],
     shards: [Shard; SHARDS],
     chunks_made: AtomicU64,
-    sites: StaticTable<Location<'static>>,
-    labels: StaticTable<str>,
-    /// Milliseconds on the clock, about.
-    pub(super) now_ms: AtomicU64,
-    wake: Arc<Wake>,
-    /// Set once anyone was ousted: readers look at it with every step, and at their own mark only then.
-    ousting: Arc<AtomicBool>,
+    common: Arc<Common>,
     /// Jobs that are about to drop what snapshots may see.
     pub(super) drops: AtomicU64,
-    /// What lives until the last pin goes, though the database is gone.
-    kept: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl PinRegistry {
     pub(crate) fn new(wake: Arc<Wake>) -> Arc<PinRegistry> {
-        let chunk = |base: usize| {
-            Arc::new(Chunk {
-                used: AtomicU64::new(0),
-                base: (base * CHUNK_SLOTS) as u64,
-                slots: (0..CHUNK_SLOTS).map(|_| Slot::new()).collect(),
-            })
-        };
-        Arc::new(PinRegistry {
-            first: std::array::from_fn(chunk),
-            shards: std::array::from_fn(|_| Shard::default()),
-            chunks_made: AtomicU64::new(SHARDS as u64),
+        let common = Arc::new(Common {
             sites: StaticTable::new(),
             labels: StaticTable::new(),
             now_ms: AtomicU64::new(0),
             wake,
             ousting: Arc::new(AtomicBool::new(false)),
-            drops: AtomicU64::new(0),
             kept: Mutex::new(None),
+        });
+        Arc::new(PinRegistry {
+            first: std::array::from_fn(|shard| Arc::new(Chunk::new((shard * CHUNK_SLOTS) as u64, &common))),
+            shards: std::array::from_fn(|_| Shard::default()),
+            chunks_made: AtomicU64::new(SHARDS as u64),
+            common,
+            drops: AtomicU64::new(0),
         })
     }
 
-    /// Takes a slot.
-    #[inline]
-    pub(crate) fn claim(self: &Arc<Self>, spec: PinSpec) -> PinGuard {
+    /// Takes a slot. Always inlined: most of what a pin says of itself is known where it is made.
+    #[inline(always)]
+    pub(crate) fn claim(&self, spec: PinSpec) -> PinGuard {
         let thread = thread_number();
         let shard = thread % SHARDS;
         let (chunk, index) = match take_bit(&self.first[shard]) {
             Some(index) => (Arc::clone(&self.first[shard]), index),
             None => self.claim_further(shard),
         };
-        let slot = &chunk.slots[index];
-        let now = self.now_ms.load(Ordering::Relaxed);
+        let (slot, common) = (&chunk.slots[index], &*chunk.common);
+        let now = common.now_ms.load(Ordering::Relaxed);
         // Pairs with the fence in `read`: whoever meets one of the words below finds that the state has changed.
         fence(Ordering::Release);
         // Relaxed, all of them: published by the state below.
         let address = std::ptr::from_ref(spec.site).addr();
         if slot.site_address.load(Ordering::Relaxed) != address {
-            slot.site.store(self.sites.number_of(spec.site), Ordering::Relaxed);
+            slot.site.store(common.sites.number_of(spec.site), Ordering::Relaxed);
             slot.site_address.store(address, Ordering::Relaxed);
         }
         slot.kind.store(spec.kind as u8, Ordering::Relaxed);
@@ -314,11 +325,12 @@ impl PinRegistry {
         slot.touched_ms.store(now, Ordering::Relaxed);
         slot.sequence.store(spec.sequence.0, Ordering::Relaxed);
         slot.super_version.store(spec.super_version, Ordering::Relaxed);
-        slot.label.store(spec.label.map_or(0, |label| self.labels.number_of(label) + 1), Ordering::Relaxed);
+        slot.label.store(spec.label.map_or(0, |label| common.labels.number_of(label) + 1), Ordering::Relaxed);
         let state = slot.state.load(Ordering::Relaxed) + 1;
         // Release pairs with the Acquire in `read`: whoever sees the odd state sees the words.
         slot.state.store(state, Ordering::Release);
-        PinGuard { registry: Arc::clone(self), chunk, index: index as u32, burials: self.wake.burials() }
+        let burials = common.wake.burials();
+        PinGuard { chunk, index: index as u32, burials }
     }
 
     #[cold]
@@ -331,8 +343,9 @@ impl PinRegistry {
             }
         }
         let base = self.chunks_made.fetch_add(1, Ordering::Relaxed) * CHUNK_SLOTS as u64;
-        let slots = (0..CHUNK_SLOTS).map(|_| Slot::new()).collect();
-        let chunk = Arc::new(Chunk { used: AtomicU64::new(1), base, slots });
+        let chunk = Arc::new(Chunk::new(base, &self.common));
+        // Relaxed: nobody else knows the chunk yet.
+        chunk.used.store(1, Ordering::Relaxed);
         chunks.push(Arc::clone(&chunk));
         (chunk, 0)
     }
@@ -382,13 +395,14 @@ impl PinRegistry {
         if state.is_multiple_of(2) {
             return None;
         }
+        let common = &*self.common;
         let label = slot.label.load(Ordering::Relaxed);
         let family = slot.family.load(Ordering::Relaxed);
         let pin = Pin {
             id: pin_id(place, state),
             kind: PinKind::from_byte(slot.kind.load(Ordering::Relaxed))?,
-            site: self.sites.get(slot.site.load(Ordering::Relaxed))?,
-            label: label.checked_sub(1).and_then(|number| self.labels.get(number)),
+            site: common.sites.get(slot.site.load(Ordering::Relaxed))?,
+            label: label.checked_sub(1).and_then(|number| common.labels.get(number)),
             thread: slot.thread.load(Ordering::Relaxed),
             created_ms: slot.created_ms.load(Ordering::Relaxed),
             touched_ms: slot.touched_ms.load(Ordering::Relaxed),
@@ -417,7 +431,7 @@ impl PinRegistry {
                 is_done |= slot.oust();
             }
         });
-        self.ousting.store(true, Ordering::Relaxed);
+        self.common.ousting.store(true, Ordering::Relaxed);
         is_done
     }
 
@@ -427,22 +441,17 @@ impl PinRegistry {
         self.for_each(|_, slot| {
             slot.oust();
         });
-        self.ousting.store(true, Ordering::Relaxed);
+        self.common.ousting.store(true, Ordering::Relaxed);
     }
 
     /// Keeps `what` for as long as there is a pin, when everyone else is gone.
     pub(crate) fn keep(&self, what: impl Any + Send) {
-        *self.kept.lock() = Some(Box::new(what));
-    }
-
-    /// Set once anyone was ousted.
-    pub(crate) fn ousting(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.ousting)
+        *self.common.kept.lock() = Some(Box::new(what));
     }
 
     /// The janitor's tick, in milliseconds.
     pub(crate) fn tick(&self, now_ms: u64) {
-        self.now_ms.store(now_ms, Ordering::Relaxed);
+        self.common.now_ms.store(now_ms, Ordering::Relaxed);
     }
 }
 
@@ -470,7 +479,6 @@ fn pin_id(place: u64, state: u64) -> u64 {
 
 /// A held slot. Dropping it marks the slot free, and wakes the janitor if something waits for that.
 pub(crate) struct PinGuard {
-    registry: Arc<PinRegistry>,
     chunk: Arc<Chunk>,
     index: u32,
     /// When the pin was taken, before its view was: see `Wake::reader_left`.
@@ -486,19 +494,19 @@ impl PinGuard {
     /// True if the pin is listed in this registry.
     #[inline]
     pub(super) fn is_of(&self, registry: &PinRegistry) -> bool {
-        std::ptr::eq(&*self.registry, registry)
+        Arc::ptr_eq(&self.chunk.common, &registry.common)
     }
 
     /// Set once any reader of the database was ousted.
     pub(crate) fn ousting(&self) -> Arc<AtomicBool> {
-        self.registry.ousting()
+        Arc::clone(&self.chunk.common.ousting)
     }
 
     /// Notes that the reader is alive.
     #[inline]
     pub(crate) fn touch(&self) {
         // Relaxed: a figure for reports.
-        self.slot().touched_ms.store(self.registry.now_ms.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.slot().touched_ms.store(self.chunk.common.now_ms.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The view that the reader holds now.
@@ -522,7 +530,8 @@ impl PinGuard {
     #[cold]
     fn ousted(&self) -> Error {
         let site = self
-            .registry
+            .chunk
+            .common
             .sites
             .get(self.slot().site.load(Ordering::Relaxed))
             .map_or_else(String::new, |site| format!(" made at {}:{}", site.file(), site.line()));
@@ -538,7 +547,7 @@ impl Drop for PinGuard {
         slot.state.store(state, Ordering::Release);
         // Release pairs with the Acquire in `take_bit` and in `count`.
         self.chunk.used.fetch_and(!(1 << self.index), Ordering::Release);
-        self.registry.wake.reader_left(self.burials);
+        self.chunk.common.wake.reader_left(self.burials);
     }
 }
 

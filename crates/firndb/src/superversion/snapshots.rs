@@ -128,7 +128,7 @@ impl PinRegistry {
     /// files are dropped.
     #[inline]
     pub(crate) fn snapshot(
-        self: &Arc<Self>,
+        &self,
         visible: &AtomicU64,
         site: &'static Location<'static>,
         label: Option<&'static str>,
