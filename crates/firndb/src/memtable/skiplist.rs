@@ -182,8 +182,8 @@ impl SkipList {
         ordering.then_with(|| target.trailer.cmp(&trailer(key)))
     }
 
-    /// Where `target` goes on `level`, searching forward from `before`.
-    #[inline]
+    /// Where `target` goes on `level`, searching forward from `before`. Always inlined: a search asks once a level.
+    #[inline(always)]
     fn gap(&self, mut before: *const Node, level: usize, target: Target<'_>, known_after: *const Node) -> Gap {
         loop {
             // Acquire pairs with the Release that linked the node: it is seen whole.
