@@ -315,6 +315,8 @@ pub(crate) struct BlockCursor {
     next: usize,
     value_start: usize,
     restart: usize,
+    /// How many bytes the current key has in common with the one before it.
+    shared: usize,
     key: Vec<u8>,
     is_valid: bool,
 }
@@ -361,6 +363,7 @@ impl BlockCursor {
         if entry.shared > self.key.len() {
             return Err(bad("a key that shares more bytes than there are"));
         }
+        self.shared = entry.shared;
         self.key.truncate(entry.shared);
         self.key.extend_from_slice(&block.data[entry.key_start..entry.key_end]);
         if self.key.len() < TRAILER_LEN {
@@ -402,7 +405,26 @@ impl BlockCursor {
         let (user, target_trailer) = (user_key(target), trailer(target));
         let restart = block.seek_restart(order, user, target_trailer)?;
         self.go_to_restart(block, restart)?;
-        while self.decode(block)? && compare(order, &self.key, user, target_trailer) == Ordering::Less {}
+        // As in `Block::get`: the last key differs from the target at this byte, where it is smaller.
+        let mut smaller_at = usize::MAX;
+        while self.decode(block)? {
+            let key = user_key(&self.key);
+            if self.shared > smaller_at && key.len() > smaller_at {
+                continue;
+            }
+            smaller_at = usize::MAX;
+            if order.is_bytewise() {
+                let at = shared_prefix(key, user);
+                match (key.get(at), user.get(at)) {
+                    (Some(a), Some(b)) if a < b => smaller_at = at,
+                    (None, Some(_)) => {}
+                    (None, None) if target_trailer < trailer(&self.key) => {}
+                    _ => return Ok(()),
+                }
+            } else if compare(order, &self.key, user, target_trailer) != Ordering::Less {
+                return Ok(());
+            }
+        }
         Ok(())
     }
 
