@@ -14,14 +14,12 @@ struct Row {
     lengths: [u64; 2],
     /// Taken off the figure: what the same entries cost without the work that is meant.
     without: Option<&'static str>,
-    /// Only what is spent in the functions of this name, and in what they call.
-    function: Option<&'static str>,
     /// RocksDB 11.8.1 (flush and compaction: 10.4.2), counted the same way; see docs/performance.md.
     rocksdb: Option<u64>,
 }
 
 const fn row(name: &'static str, workload: &'static str, lengths: [u64; 2], rocksdb: u64) -> Row {
-    Row { name, workload, lengths, without: None, function: None, rocksdb: Some(rocksdb) }
+    Row { name, workload, lengths, without: None, rocksdb: Some(rocksdb) }
 }
 
 const ROWS: [Row; 10] = [
@@ -40,14 +38,10 @@ const ROWS: [Row; 10] = [
 const FLUSH: Row = Row { without: Some("put"), ..row("flush, an entry", "flush", [0, 20_000], 1_475) };
 
 /// What RocksDB has not, or does not do.
-const OWN: [Row; 3] = [
-    own("snapshot, made and dropped", "snapshot", None),
-    own("iterator, opened and dropped", "iterator", None),
-    own("registering either, of 120 allowed", "snapshot", Some("*PinRegistry::claim*")),
-];
+const OWN: [Row; 2] = [own("snapshot, made and dropped", "snapshot"), own("iterator, opened and dropped", "iterator")];
 
-const fn own(name: &'static str, workload: &'static str, function: Option<&'static str>) -> Row {
-    Row { name, workload, lengths: [10_000, 30_000], without: None, function, rocksdb: None }
+const fn own(name: &'static str, workload: &'static str) -> Row {
+    Row { name, workload, lengths: [10_000, 30_000], without: None, rocksdb: None }
 }
 
 /// Counts every row and prints them as a table.
@@ -88,15 +82,14 @@ fn table(program: &Path, dir: &Path) -> Outcome {
 
 fn per_operation(program: &Path, dir: &Path, workload: &str, row: &Row) -> Result<f64, String> {
     let [short, long] = row.lengths;
-    let count = |length| count(program, dir, workload, length, row.function);
+    let count = |length| count(program, dir, workload, length);
     let (less, more) = (count(short)?, count(long)?);
     Ok((more as f64 - less as f64) / (long - short) as f64)
 }
 
-fn count(program: &Path, dir: &Path, workload: &str, length: u64, function: Option<&str>) -> Result<u64, String> {
+fn count(program: &Path, dir: &Path, workload: &str, length: u64) -> Result<u64, String> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args(function.map(|name| format!("--toggle-collect={name}")))
         .args([program, Path::new(workload), dir])
         .arg(length.to_string())
         .output()
@@ -104,8 +97,6 @@ fn count(program: &Path, dir: &Path, workload: &str, length: u64, function: Opti
     let words = String::from_utf8_lossy(&output.stderr);
     let collected = words.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
     match collected {
-        // Inlined, it would count nothing.
-        Some(0) => Err(format!("{workload}: no function is called {function:?}")),
         Some(count) if output.status.success() => Ok(count),
         _ => Err(format!("{workload} {length} failed ({})\n{words}", output.status)),
     }

@@ -96,6 +96,10 @@ impl InternalIterator for OwnRun {
 }
 
 /// A run of a view that stands under a batch.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a walk has one own run; a box would cost each step of the others a line"
+)]
 pub(crate) enum Layered {
     Own(OwnRun),
     Below(Source),

@@ -14,7 +14,6 @@
 //!
 //! Source: RocksDB `db/db_iter.cc` for the two positions and the limit on skipping.
 
-use std::cmp::Ordering;
 use std::ops::Bound;
 
 use crate::error::{Error, Result};
@@ -304,11 +303,7 @@ impl<R: Run> VisibleIter<R> {
     /// True if the runs stand on a version of the saved key.
     #[inline]
     fn is_on_saved_key(&self) -> bool {
-        let key = user_key(self.runs.key());
-        match &self.order {
-            KeyOrder::Bytewise | KeyOrder::ReverseBytewise => key == self.saved_key,
-            KeyOrder::Custom(_) => self.order.compare(key, &self.saved_key) == Ordering::Equal,
-        }
+        self.order.is_same(user_key(self.runs.key()), &self.saved_key)
     }
 
     /// True for an entry that is newer than the view, and not the reader's own.
