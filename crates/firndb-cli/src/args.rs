@@ -153,7 +153,7 @@ pub(crate) struct Scan {
     /// Only the values
     #[arg(long)]
     pub(crate) values: bool,
-    /// How to read, as name=value;...: fill_cache, verify_checksums (true, false), readahead_size (bytes, k, m, g)
+    /// How to read, as name=value;...: fill_cache, verify_checksums, total_order_seek (true, false), readahead_size (bytes, k, m, g)
     #[arg(long, value_name = "OPTIONS")]
     pub(crate) read_options: Option<String>,
 }

@@ -102,6 +102,7 @@ fn read_options(text: &str) -> Result<ReadOptions, Failure> {
         match name.trim() {
             "fill_cache" => options.fill_cache = is_on()?,
             "verify_checksums" => options.verify_checksums = is_on()?,
+            "total_order_seek" => options.total_order_seek = is_on()?,
             "readahead_size" => options.readahead_size = bytes(value.trim()).ok_or_else(bad)?,
             _ => return Err(bad()),
         }

@@ -9,7 +9,8 @@
 use std::ops::Deref;
 use std::panic::Location;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::comparator::KeyOrder;
 use crate::format::key::SequenceNumber;
 use crate::read::ReadOptions;
 use crate::read::get::{Layers, get};
@@ -198,7 +199,7 @@ impl Core {
         let runs = (Arc::clone(&view.memtable), view.immutables.clone(), Arc::clone(&view.version));
         let merge = view.config.merge.clone();
         let hold = IteratorHold { _view: view, snapshot: options.snapshot.clone(), pin };
-        Ok(View::new(
+        let mut view = View::new(
             runs,
             merge,
             sequence,
@@ -206,6 +207,23 @@ impl Core {
             options,
             Arc::clone(&self.statistics),
             Box::new(hold),
-        ))
+        );
+        if options.prefix_same_as_start && !options.total_order_seek {
+            keep_prefixes(&mut view, family)?;
+        }
+        Ok(view)
     }
+}
+
+#[cold]
+fn keep_prefixes(view: &mut View, family: &Family) -> Result<()> {
+    let Some(prefixes) = family.options().prefix_extractor else { return Ok(()) };
+    if let KeyOrder::Custom(comparator) = view.order() {
+        let name = comparator.name();
+        let words =
+            format!("prefix_same_as_start under the comparator {name:?}: which keys have a prefix is not known");
+        return Err(Error::new(ErrorKind::NotSupported, words));
+    }
+    view.keep_prefixes(prefixes);
+    Ok(())
 }

@@ -76,6 +76,14 @@ impl std::fmt::Display for PrefixExtractor {
     }
 }
 
+/// The smallest byte string above every one that starts with `prefix`; none if that is all bytes 255.
+pub(crate) fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xFF)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
 /// How `end` sorts, bytewise, against the smallest key behind all that start with `prefix`. Every key from the prefix up to an
 /// end that is not greater, and excluded, starts with it.
 pub(crate) fn compare_with_end(end: &[u8], prefix: &[u8]) -> Ordering {

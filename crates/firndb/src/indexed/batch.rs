@@ -211,7 +211,7 @@ impl IndexedBatch {
     }
 
     pub(crate) fn cursor_over(&self, id: ColumnFamilyId, view: View) -> Result<IndexedCursor> {
-        IndexedCursor::new(&self.over(id), view)
+        IndexedCursor::new(self.over(id), view)
     }
 
     pub(crate) fn range_over<K: AsRef<[u8]>>(

@@ -36,6 +36,9 @@ impl Entries for Over {
 /// It shows the batch as it was when the cursor was made, whatever is added later, and owns what it needs.
 pub struct IndexedCursor {
     entries: VisibleIter<Layered>,
+    /// All entries have this prefix.
+    prefix: Option<Vec<u8>>,
+    over: Over,
     // Last, so that the pin outlives what it accounts for.
     view: View,
 }
@@ -43,9 +46,13 @@ pub struct IndexedCursor {
 cursor_moves!(IndexedCursor);
 
 impl IndexedCursor {
-    pub(super) fn new(over: &Over, view: View) -> Result<IndexedCursor> {
+    pub(super) fn new(over: Over, view: View) -> Result<IndexedCursor> {
         let entries = over.over(&view, view.bounds().clone())?;
-        Ok(IndexedCursor { entries, view })
+        Ok(IndexedCursor { entries, prefix: None, over, view })
+    }
+
+    fn over(&self, bounds: Bounds) -> Result<VisibleIter<Layered>> {
+        self.over.over(&self.view, bounds)
     }
 }
 

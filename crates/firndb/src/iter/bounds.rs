@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 
 use crate::format::comparator::KeyOrder;
+use crate::format::prefix::{PrefixExtractor, end_of_prefix};
 
 /// A range of user keys.
 #[derive(Debug, Clone)]
@@ -23,6 +24,21 @@ pub(crate) struct Bounds {
 impl Bounds {
     #[cfg(test)]
     pub(crate) const ALL: Bounds = Bounds { lower: Bound::Unbounded, upper: Bound::Unbounded };
+
+    /// The keys that have `prefix`, which is that of one of them, under a built-in order; under another one all keys.
+    pub(crate) fn of_prefix(order: &KeyOrder, extractor: PrefixExtractor, prefix: &[u8]) -> Bounds {
+        let start = Bound::Included(prefix.to_vec());
+        let end = match extractor.prefix_of_range(prefix) {
+            Some(_) => end_of_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded),
+            // Only the key itself has it.
+            None => start.clone(),
+        };
+        match order {
+            KeyOrder::Bytewise => Bounds { lower: start, upper: end },
+            KeyOrder::ReverseBytewise => Bounds { lower: end, upper: start },
+            KeyOrder::Custom(_) => Bounds { lower: Bound::Unbounded, upper: Bound::Unbounded },
+        }
+    }
 
     /// True if no key is outside.
     pub(crate) fn are_all(&self) -> bool {

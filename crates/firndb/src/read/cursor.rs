@@ -5,6 +5,7 @@
 //! janitor does the rest.
 
 use crate::error::Result;
+use crate::iter::bounds::Bounds;
 
 use super::source::Source;
 use super::view::View;
@@ -40,6 +41,8 @@ use super::visible::VisibleIter;
 /// ```
 pub struct Cursor {
     entries: VisibleIter<Source>,
+    /// All entries have this prefix.
+    prefix: Option<Vec<u8>>,
     // Last, so that the pin outlives what it accounts for.
     view: View,
 }
@@ -48,11 +51,16 @@ impl Cursor {
     /// A cursor over the view, standing nowhere.
     pub(crate) fn new(view: View) -> Result<Cursor> {
         let entries = view.entries(view.bounds().clone())?;
-        Ok(Cursor { entries, view })
+        Ok(Cursor { entries, prefix: None, view })
+    }
+
+    fn over(&self, bounds: Bounds) -> Result<VisibleIter<Source>> {
+        self.view.entries(bounds)
     }
 }
 
-/// The moves of a public cursor, which has `entries` and a `view`.
+/// The moves of a public cursor, which has `entries`, a `prefix` that they are confined to, a `view`, and a method `over`
+/// that makes entries within other bounds.
 macro_rules! cursor_moves {
     ($name:ident) => {
         impl $name {
@@ -104,24 +112,36 @@ macro_rules! cursor_moves {
             /// To the first entry.
             pub fn seek_to_first(&mut self) -> $crate::error::Result<bool> {
                 self.view.seeks += 1;
+                if self.view.prefixes().is_some() {
+                    return self.seek_to_end_of_prefix(true);
+                }
                 self.entries.seek_to_first(&self.view)
             }
 
             /// To the last entry.
             pub fn seek_to_last(&mut self) -> $crate::error::Result<bool> {
                 self.view.seeks += 1;
+                if self.view.prefixes().is_some() {
+                    return self.seek_to_end_of_prefix(false);
+                }
                 self.entries.seek_to_last(&self.view)
             }
 
             /// To the first entry with a key at or after `key`.
             pub fn seek(&mut self, key: impl AsRef<[u8]>) -> $crate::error::Result<bool> {
                 self.view.seeks += 1;
+                if self.view.prefixes().is_some() {
+                    self.confine_to(Some(key.as_ref()))?;
+                }
                 self.entries.seek(key.as_ref(), &self.view)
             }
 
             /// To the last entry with a key at or before `key`.
             pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> $crate::error::Result<bool> {
                 self.view.seeks += 1;
+                if self.view.prefixes().is_some() {
+                    self.confine_to(Some(key.as_ref()))?;
+                }
                 self.entries.seek_for_prev(key.as_ref(), &self.view)
             }
 
@@ -144,6 +164,46 @@ macro_rules! cursor_moves {
                     self.entries.check(&self.view)?;
                 }
                 self.entries.prev(&self.view)
+            }
+
+            /// Makes the entries those that have the prefix of `key`, or all of them if it has none.
+            #[cold]
+            fn confine_to(&mut self, key: Option<&[u8]>) -> $crate::error::Result<()> {
+                self.entries.status()?;
+                let Some(prefixes) = self.view.prefixes() else { return Ok(()) };
+                let prefix = key.and_then(|key| prefixes.prefix(key));
+                if prefix == self.prefix.as_deref() {
+                    return Ok(());
+                }
+                let (order, bounds) = (self.view.order(), self.view.bounds());
+                let within = match prefix {
+                    Some(prefix) => {
+                        $crate::iter::bounds::Bounds::of_prefix(order, prefixes, prefix).within(order, bounds)
+                    }
+                    None => bounds.clone(),
+                };
+                self.entries = self.over(within).map_err(|error| self.entries.latch(error))?;
+                self.prefix = prefix.map(<[u8]>::to_vec);
+                Ok(())
+            }
+
+            /// To the first or last entry of all, and from then on among those with its prefix.
+            #[cold]
+            fn seek_to_end_of_prefix(&mut self, is_first: bool) -> $crate::error::Result<bool> {
+                self.confine_to(None)?;
+                let is_on_entry = match is_first {
+                    true => self.entries.seek_to_first(&self.view)?,
+                    false => self.entries.seek_to_last(&self.view)?,
+                };
+                if !is_on_entry {
+                    return Ok(false);
+                }
+                let key = self.entries.key().to_vec();
+                self.confine_to(Some(&key))?;
+                match is_first {
+                    true => self.entries.seek(&key, &self.view),
+                    false => self.entries.seek_for_prev(&key, &self.view),
+                }
             }
         }
 

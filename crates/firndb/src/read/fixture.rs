@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind, internal_key, user_key};
 use crate::format::merge::MergeRule;
+use crate::format::prefix::PrefixExtractor;
 use crate::fs::{CreateMode, Fs, MemoryFs};
 use crate::iter::range_tombstones::RangeTombstone;
 use crate::memtable::MemTable;
@@ -63,8 +64,14 @@ fn table(
     tombstones: Vec<RangeTombstone>,
 ) -> Arc<TableFile> {
     let path = path_of(number);
-    // Small blocks, so that a few entries are several; a filter, so that it is asked.
-    let config = TableConfig { block_size: 64, bloom_bits_per_key: Some(10.0), ..TableConfig::default() };
+    // Small blocks, so that a few entries are several; a filter, so that it is asked, for prefixes too.
+    let prefixes = if number.is_multiple_of(2) { PrefixExtractor::Fixed(1) } else { PrefixExtractor::Capped(2) };
+    let config = TableConfig {
+        block_size: 64,
+        bloom_bits_per_key: Some(10.0),
+        prefixes: Some(prefixes),
+        ..TableConfig::default()
+    };
     let context = TableBuildContext {
         order: order.clone(),
         family_id: ColumnFamilyId::DEFAULT,

@@ -10,6 +10,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
+use crate::format::prefix::end_of_prefix;
 use crate::iter::bounds::Bounds;
 
 use super::slice::Slice;
@@ -70,14 +71,6 @@ pub(crate) struct Ends<E: Entries> {
     view: View,
 }
 
-/// The smallest byte string above every one that starts with `prefix`; none if that is all bytes 255.
-fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte != 0xFF)?;
-    let mut after = prefix[..=last].to_vec();
-    after[last] += 1;
-    Some(after)
-}
-
 fn owned<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<Vec<u8>> {
     bound.map(|key| key.as_ref().to_vec())
 }
@@ -113,7 +106,7 @@ impl<E: Entries> Ends<E> {
         prefix: &[u8],
         range: &impl RangeBounds<K>,
     ) -> Ends<E> {
-        let after = after_prefix(prefix);
+        let after = end_of_prefix(prefix);
         let (bounds, filter) = match view.order() {
             KeyOrder::Bytewise => {
                 let upper = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -178,7 +171,7 @@ impl<E: Entries> Ends<E> {
             empty => {
                 self.view.seeks += 1;
                 if let Some(prefix) = self.prefix.take() {
-                    let end = end_of_prefix(&self.entries, &self.view, self.bounds.clone(), &prefix)?;
+                    let end = end_of_walked_prefix(&self.entries, &self.view, self.bounds.clone(), &prefix)?;
                     if let Some(end) = end {
                         self.bounds.upper = Bound::Excluded(end);
                     }
@@ -210,7 +203,7 @@ impl<E: Entries> Ends<E> {
 
 /// The first visible key behind those that start with `prefix`, found by walking over them: a user's comparator need
 /// not tell where they end.
-fn end_of_prefix(entries: &impl Entries, view: &View, bounds: Bounds, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
+fn end_of_walked_prefix(entries: &impl Entries, view: &View, bounds: Bounds, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut entries = entries.over(view, bounds)?;
     let mut is_on_entry = entries.seek_to_first(view)?;
     while is_on_entry && entries.key().starts_with(prefix) {

@@ -26,6 +26,16 @@ pub struct ReadOptions {
     /// Bytes that an iterator reads ahead in files (RocksDB: `readahead_size`). 0, the default: block by block, and, once it
     /// has read a few in a row, in pieces that grow.
     pub readahead_size: usize,
+    /// A cursor stays among the keys with the prefix of the key that it was sent to, as the family's
+    /// [`prefix_extractor`](crate::FamilyOptions::prefix_extractor) cuts it: it ends where that prefix ends, in both
+    /// directions, and tables whose filters do not have the prefix are not read. A key without a prefix leaves it free, and so
+    /// does a family without an extractor. To the first or last entry of all means: among those with that entry's prefix.
+    /// Default: false. Ranges and prefixes of iterators say their ends themselves. A custom comparator is refused with
+    /// `NotSupported`.
+    pub prefix_same_as_start: bool,
+    /// Takes [`prefix_same_as_start`](Self::prefix_same_as_start) back. Default: false. Reads are in total order, whatever
+    /// filters of prefixes the tables have: nothing else needs this option.
+    pub total_order_seek: bool,
     /// A name for the reader in the report of pins, beside the line of code that made it. Default: none. Meant for a few
     /// dozen names: beyond 256 different ones in a process, making a reader takes time that grows with their number.
     pub label: Option<&'static str>,
@@ -40,6 +50,8 @@ impl Default for ReadOptions {
             fill_cache: true,
             verify_checksums: true,
             readahead_size: 0,
+            prefix_same_as_start: false,
+            total_order_seek: false,
             label: None,
         }
     }

@@ -15,6 +15,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::comparator::{Comparator, KeyOrder};
 use crate::format::key::{SequenceNumber, ValueKind};
 use crate::format::merge::MergeRule;
+use crate::format::prefix::PrefixExtractor;
 use crate::fs::Fs;
 use crate::metrics::Ticker;
 use crate::sync::Arc;
@@ -318,6 +319,14 @@ fn in_range(order: &KeyOrder, key: &[u8], range: &(Bound<Vec<u8>>, Bound<Vec<u8>
     after && before
 }
 
+const PREFIXES: [PrefixExtractor; 5] = [
+    PrefixExtractor::Fixed(1),
+    PrefixExtractor::Fixed(2),
+    PrefixExtractor::Capped(1),
+    PrefixExtractor::Capped(2),
+    PrefixExtractor::Noop,
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -331,7 +340,8 @@ proptest! {
         range in (any_bound(), any_bound()),
         options_bounds in (prop::option::of(any_key()), prop::option::of(any_key())),
         ends in prop::collection::vec(any::<bool>(), 0..60),
-        seeks in prop::collection::vec((any_key(), any::<bool>(), prop::collection::vec(any::<bool>(), 0..8)), 0..8),
+        seeks in prop::collection::vec((any_key(), 0u8..6, prop::collection::vec(any::<bool>(), 0..8)), 0..8),
+        prefixes in prop::option::of(prop::sample::select(PREFIXES.to_vec())),
     ) {
         let writes: Vec<Write> = history
             .into_iter()
@@ -380,14 +390,34 @@ proptest! {
             prop_assert_eq!(found, expected.map(|(key, value)| ((*key).clone(), (*value).clone())));
         }
 
-        // The cursor: seeks, each followed by a walk.
-        let mut cursor = Cursor::new(fixture.view(sequence, &options)).expect("opens");
-        for (key, is_for_prev, walk) in &seeks {
-            let mut at = match is_for_prev {
-                true => entries.partition_point(|entry| order.compare(entry.0, key).is_le()).checked_sub(1),
-                false => Some(entries.partition_point(|entry| order.compare(entry.0, key).is_lt())),
+        // The cursor: seeks, each followed by a walk, among the keys with one prefix if so asked.
+        let mut view = fixture.view(sequence, &options);
+        let prefixes = prefixes.filter(|_| !matches!(order, KeyOrder::Custom(_)));
+        prefixes.into_iter().for_each(|prefixes| view.keep_prefixes(prefixes));
+        let mut cursor = Cursor::new(view).expect("opens");
+        for (key, kind, walk) in &seeks {
+            let key = match kind {
+                0 => entries.first().map(|entry| entry.0),
+                1 => entries.last().map(|entry| entry.0),
+                _ => Some(key),
             };
-            let mut valid = if *is_for_prev { cursor.seek_for_prev(key) } else { cursor.seek(key) }.expect("reads");
+            let prefix = key.and_then(|key| prefixes?.prefix(key));
+            let has_it = |key: &[u8]| prefix.is_none() || prefixes.and_then(|prefixes| prefixes.prefix(key)) == prefix;
+            let entries: Vec<_> = entries.iter().filter(|entry| has_it(entry.0)).collect();
+            let mut at = match (key, kind) {
+                (Some(key), 1 | 4..) => {
+                    entries.partition_point(|entry| order.compare(entry.0, key).is_le()).checked_sub(1)
+                }
+                (Some(key), _) => Some(entries.partition_point(|entry| order.compare(entry.0, key).is_lt())),
+                (None, _) => None,
+            };
+            let mut valid = match (kind, key) {
+                (0, _) => cursor.seek_to_first(),
+                (1, _) => cursor.seek_to_last(),
+                (4.., Some(key)) => cursor.seek_for_prev(key),
+                (_, key) => cursor.seek(key.expect("given")),
+            }
+            .expect("reads");
             let mut steps = walk.iter();
             loop {
                 at = at.filter(|at| *at < entries.len());

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{SequenceNumber, user_key};
 use crate::format::merge::MergeRule;
+use crate::format::prefix::PrefixExtractor;
 use crate::iter::bounds::Bounds;
 use crate::iter::range_tombstones::RangeTombstones;
 use crate::memtable::MemTable;
@@ -89,6 +90,8 @@ pub(crate) struct View {
     tables: Arc<TableCache>,
     table_options: TableReadOptions,
     bounds: Bounds,
+    /// A cursor stays among the keys with the prefix of the one that it was sent to.
+    prefixes: Option<PrefixExtractor>,
     statistics: Arc<Statistics>,
     pub(crate) seeks: u64,
     pub(crate) steps_forward: u64,
@@ -131,6 +134,7 @@ impl View {
             tables,
             table_options: table_options(options),
             bounds: bounds_of(options),
+            prefixes: None,
             statistics,
             seeks: 0,
             steps_forward: 0,
@@ -149,6 +153,16 @@ impl View {
     pub(crate) fn is_ousting(&self) -> bool {
         // Relaxed: whoever ousts and a reader that steps at the same moment may come in either order.
         self.ousting.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a cursor among the keys with the prefix of the one that it was sent to.
+    pub(crate) fn keep_prefixes(&mut self, prefixes: PrefixExtractor) {
+        self.prefixes = Some(prefixes);
+    }
+
+    #[inline]
+    pub(crate) fn prefixes(&self) -> Option<PrefixExtractor> {
+        self.prefixes
     }
 
     pub(crate) fn bounds(&self) -> &Bounds {

@@ -276,8 +276,9 @@ impl<R: Run> VisibleIter<R> {
         }
     }
 
+    /// Ends the walk with `error`, which every later move returns.
     #[cold]
-    fn latch(&mut self, error: Error) -> Error {
+    pub(crate) fn latch(&mut self, error: Error) -> Error {
         self.position = Position::Nowhere;
         self.failed = Some(error.clone());
         error

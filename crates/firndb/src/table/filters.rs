@@ -17,7 +17,6 @@ use std::sync::Arc;
 use crate::cache::{CachedSlots, Charge};
 use crate::error::Result;
 use crate::format::prefix::{PrefixExtractor, compare_with_end};
-use crate::iter::bounds::Bounds;
 use crate::metrics::Ticker;
 
 use super::filter::{FilterReader, KeyHash};
@@ -76,23 +75,23 @@ impl Filters {
         }
     }
 
-    /// True if the filter says that nothing from `from`, a user key and a trailer, up to the upper bound is in the table. It
-    /// is asked only if all of that has one prefix, and the order is bytewise.
+    /// True if the filter says that nothing from `from`, a user key and a trailer, up to `to` is in the table. It is asked only
+    /// if all of that has one prefix, and the order is bytewise.
     pub(super) fn rule_out_range(
         &self,
         source: &Source,
         prefixes: PrefixExtractor,
         from: (&[u8], u64),
-        bounds: &Bounds,
+        to: Bound<&[u8]>,
         options: &TableReadOptions,
     ) -> Result<bool> {
         let Some(prefix) = prefixes.prefix_of_range(from.0).filter(|_| source.context.order.is_bytewise()) else {
             return Ok(false);
         };
-        let (is_within, end) = match &bounds.upper {
+        let (is_within, end) = match to {
             Bound::Unbounded => return Ok(false),
-            Bound::Included(upper) => (compare_with_end(upper, prefix).is_lt(), (&upper[..], 0)),
-            Bound::Excluded(upper) => (compare_with_end(upper, prefix).is_le(), (&upper[..], u64::MAX)),
+            Bound::Included(upper) => (compare_with_end(upper, prefix).is_lt(), (upper, 0)),
+            Bound::Excluded(upper) => (compare_with_end(upper, prefix).is_le(), (upper, u64::MAX)),
         };
         if !is_within {
             return Ok(false);

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{SEEK_KIND, SequenceNumber, TRAILER_LEN, internal_key, pack_trailer, trailer, user_key};
+use crate::format::prefix::PrefixExtractor;
 use crate::iter::InternalIterator;
 use crate::iter::bounds::Bounds;
 use crate::metrics::Ticker;
@@ -212,9 +213,26 @@ impl TableIter {
     #[inline]
     fn is_ruled_out(&self, target: &[u8]) -> Result<bool> {
         let (Some(bounds), Some(prefixes)) = (&self.bounds, self.table.prefixes) else { return Ok(false) };
+        let to = bounds.upper.as_ref().map(|upper| &upper[..]);
+        self.ask_filter(prefixes, (user_key(target), trailer(target)), to)
+    }
+
+    /// The same from the lower bound up to `target`.
+    #[inline]
+    fn is_ruled_out_backward(&self, target: &[u8]) -> Result<bool> {
+        let (Some(bounds), Some(prefixes)) = (&self.bounds, self.table.prefixes) else { return Ok(false) };
+        match &bounds.lower {
+            Bound::Unbounded => Ok(false),
+            Bound::Included(lower) | Bound::Excluded(lower) => {
+                self.ask_filter(prefixes, (lower, u64::MAX), Bound::Included(user_key(target)))
+            }
+        }
+    }
+
+    /// True if the filter denies everything between a user key with a trailer and a user key.
+    fn ask_filter(&self, prefixes: PrefixExtractor, from: (&[u8], u64), to: Bound<&[u8]>) -> Result<bool> {
         let (filters, source) = (&self.table.filters, &self.table.source);
-        let from = (user_key(target), trailer(target));
-        let is_ruled_out = filters.rule_out_range(source, prefixes, from, bounds, &self.options)?;
+        let is_ruled_out = filters.rule_out_range(source, prefixes, from, to, &self.options)?;
         source.context.statistics.add(Ticker::BloomFilterPrefixChecked, 1);
         if is_ruled_out {
             source.context.statistics.add(Ticker::BloomFilterPrefixUseful, 1);
@@ -413,6 +431,10 @@ impl TableIter {
                 &oldest_version
             }
         };
+        if self.is_ruled_out_backward(stored)? {
+            self.leave();
+            return Ok(());
+        }
         // The last entry is in this block if it is not behind the target as a whole, and else at the end of the one before.
         let order = self.table.order();
         if let Parts::Many(levels) = &self.table.parts {

@@ -13,6 +13,7 @@ Scripts have a word a line; bytes are in hex, and `-` for none:
   flush F, compact F, sync
   prepare K V          of a two-phase transaction that nobody commits; rollback ends it
   absent F K           K must not be there
+  walk F K             prints the keys from K on in both directions, with `prefix_same_as_start` (9.8)
   dump                 every family forwards; what is read backwards and by key must agree
   ticker NAME          prints a statistic, if `statistics=true` is an option
   say WORD             prints it
@@ -91,6 +92,10 @@ def main():
             check_options(store, rest.split("\t"))
         elif word == "absent":
             check_absent(store, *rest.rsplit(" ", 1))
+        elif word == "walk":
+            family, key = rest.rsplit(" ", 1)
+            for keys in store.walks(family, unhex(key)):
+                print(" ".join(found.hex() or "-" for found in keys))
         elif word == "ticker":
             print(store.ticker(rest))
         elif word == "say":

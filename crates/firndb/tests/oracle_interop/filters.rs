@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use firndb::{Db, FamilyOptions, Fs, IndexType, Options, PosixFs, PrefixExtractor, Statistics, Ticker};
+use firndb::{Db, FamilyOptions, Fs, IndexType, Options, PosixFs, PrefixExtractor, ReadOptions, Statistics, Ticker};
 
 use crate::rocks::{Release, drive, files, ldb, word};
 
@@ -183,4 +183,48 @@ fn oracle_a_filter_that_is_not_known_denies_nothing() {
     make(&dir, "fullfilter.rocksdb.BuiltinBloomFilter");
     let db = Db::open_read_only(&dir, Options::default()).expect("opens");
     assert!(db.get(key(7)).expect("readable").is_none());
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_a_walk_among_the_keys_of_one_prefix_ends_where_that_of_rocksdb_does() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let dir = temp.path().join("db");
+    // Keys of up to four of three bytes: shorter ones than the prefix, whole prefixes, and some behind the last byte.
+    let mut keys: Vec<Vec<u8>> = vec![Vec::new()];
+    for len in 0..4 {
+        let longer =
+            keys.iter().filter(|key| key.len() == len).flat_map(|key| [0, b'a', 255].map(|b| [key, &[b][..]].concat()));
+        keys.extend(longer.collect::<Vec<_>>());
+    }
+    let open = "open bloom=10;prefix=2\n";
+    let puts = |third: usize| -> String {
+        let some = keys.iter().enumerate().filter(|(i, _)| i % 3 == third);
+        some.map(|(_, key)| format!("put default {} 76\n", word(key))).collect()
+    };
+    let walks: String = keys.iter().map(|key| format!("walk default {}\n", word(key))).collect();
+    // Two of three are there, in a table and in the log.
+    let script = format!("{open}{}flush default\n{}{walks}", puts(0), puts(1));
+    let theirs = drive(Release::Nine, &dir, &script);
+    let mut theirs = theirs.lines();
+
+    let mut options = Options::default();
+    options.family.prefix_extractor = Some(PrefixExtractor::Capped(2));
+    let db = Db::open_read_only(&dir, options).expect("opens");
+    let reading = ReadOptions { prefix_same_as_start: true, ..ReadOptions::default() };
+    let mut cursor = db.cursor(reading).expect("a cursor");
+    let mut seen = 0;
+    for key in &keys {
+        for is_forward in [true, false] {
+            let mut found: Vec<String> = Vec::new();
+            let mut valid = if is_forward { cursor.seek(key) } else { cursor.seek_for_prev(key) }.expect("readable");
+            while valid {
+                found.push(word(cursor.key()));
+                valid = if is_forward { cursor.next() } else { cursor.prev() }.expect("readable");
+            }
+            seen += found.len();
+            assert_eq!(found.join(" "), theirs.next().expect("a line"), "{key:?}, forward: {is_forward}");
+        }
+    }
+    assert!(seen > keys.len(), "{seen} steps");
 }

@@ -100,6 +100,17 @@ class Nine:
     def get(self, f, key):
         return self.families[f].get(key)
 
+    def walks(self, f, key):
+        options = r.ReadOptions()
+        options.set_prefix_same_as_start(True)
+        for seek, step in (("seek", "next"), ("seek_for_prev", "prev")):
+            walk, keys = self.families[f].iter(options), []
+            getattr(walk, seek)(key)
+            while walk.valid():
+                keys.append(walk.key())
+                getattr(walk, step)()
+            yield keys
+
     def ticker(self, name):
         text = self.own.get_statistics()
         return next(line.split()[-1] for line in text.splitlines() if line.startswith(name + " COUNT"))

@@ -7,7 +7,9 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use firndb::{Comparator, Db, Fs, KeyOrder, ReadOptions, Result, Slice, Statistics, Ticker};
+use firndb::{
+    Comparator, Db, Fs, IndexedBatch, KeyOrder, MemoryFs, Options, ReadOptions, Result, Slice, Statistics, Ticker,
+};
 
 use crate::lab::{DIR, Lab, Random};
 
@@ -381,4 +383,43 @@ fn what_is_asked_for_behind_the_last_key_of_a_block_does_not_ask_the_next_one() 
     assert!(cursor.seek_for_prev("cd").expect("what is before lies in the block of c"));
     assert_eq!(cursor.key(), b"ccc");
     assert!(cursor.prev().expect("readable") && cursor.key() == b"aaa");
+}
+
+#[test]
+fn a_cursor_stays_among_the_keys_of_one_prefix_if_it_is_asked_to() {
+    let options = Options { fs: Arc::new(MemoryFs::new()), create_if_missing: true, ..Options::default() };
+    let db = Db::open_with("/db", options).expect("opens");
+    for key in ["a:1", "a:2", "b", "b:1", "b:2", "c:1"] {
+        db.put(key, "v").expect("written");
+    }
+    let walk = |options: &ReadOptions, from: &str| -> Vec<String> {
+        let mut cursor = db.cursor(options.clone()).expect("a cursor");
+        let mut valid = cursor.seek(from).expect("readable");
+        let mut found = Vec::new();
+        while valid {
+            found.push(String::from_utf8_lossy(cursor.key()).into_owned());
+            valid = cursor.next().expect("readable");
+        }
+        found
+    };
+    let same = ReadOptions { prefix_same_as_start: true, ..ReadOptions::default() };
+    assert_eq!(walk(&same, "b").len(), 4, "a family without an extractor has no prefixes");
+    db.set_options(&[("prefix_extractor", "rocksdb.FixedPrefix.2")]).expect("set");
+    assert_eq!(walk(&same, "b:").join(" "), "b:1 b:2");
+    assert_eq!(walk(&same, "b").join(" "), "b b:1 b:2 c:1", "a key without a prefix");
+    assert_eq!(walk(&ReadOptions { upper_bound: Some("b:2".into()), ..same.clone() }, "b:1").join(" "), "b:1");
+    assert_eq!(walk(&ReadOptions { total_order_seek: true, ..same.clone() }, "b:2").join(" "), "b:2 c:1");
+    assert_eq!(
+        db.default_column_family().range_with::<&str>(.., same.clone()).expect("an iterator").count(),
+        6,
+        "a range has its own ends"
+    );
+    let mut batch = IndexedBatch::new();
+    let family = db.default_column_family();
+    batch.put(family, "b:3", "mine").put(family, "c:0", "mine");
+    let mut cursor = batch.cursor(family, same).expect("a cursor");
+    assert!(cursor.seek("b:2").expect("readable") && cursor.next().expect("readable"));
+    assert_eq!(cursor.key(), b"b:3");
+    assert!(!cursor.next().expect("readable"));
+    assert!(cursor.seek("c:").expect("readable") && cursor.key() == b"c:0");
 }
