@@ -1,13 +1,13 @@
 //! The end of a database: asked for, or by the last handle's drop.
 //!
-//! Flow: [`Db::close_with`], or the last handle -> `Core::end` -> the gate refuses -> jobs end -> callers that are still at
-//! work end -> the last flush -> the log -> MANIFEST -> the directory's lock -> listeners.
+//! Flow: [`Db::close_with`], or the last handle -> [`super::closing`] -> `Core::shut_down` -> the gate refuses -> jobs end ->
+//! callers that are still at work end -> the last flush -> the log -> MANIFEST -> the directory's lock -> listeners.
 //!
 //! Invariants
 //! 1. New writes, and those that wait in a stall, are refused before anything is waited for.
 //! 2. A thread closes; others that close wait for it, but those that it waits for itself ([`super::closing`]).
-//! 3. When `close` returns nobody touches the directory any more, but readers that are open: the lock and the janitor live
-//!    until the last of them goes.
+//! 3. When `close` returns nobody touches the directory any more. If the last handle is dropped, readers may be open: the lock
+//!    and the janitor live until the last of them goes.
 //! 4. A drop never panics, whatever a user's code does during the last flush.
 //!
 //! Threads: any.
@@ -77,28 +77,55 @@ impl Db {
             drop(core.closing.enter(core.is_waited_for()));
             return Ok(());
         }
-        match mode {
-            CloseMode::Refuse => core.resources.check_no_readers()?,
-            CloseMode::Wait => {
+        let result = loop {
+            if mode == CloseMode::Wait {
                 while !core.pins.readers().is_empty() {
                     core.resources.clock.sleep(Duration::from_millis(5));
                 }
             }
-            CloseMode::Oust => {}
-        }
-        core.end(mode)
+            let Some(_one_at_a_time) = core.closing.enter(core.is_waited_for()) else { return Ok(()) };
+            if core.is_closed.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if mode == CloseMode::Oust {
+                core.is_closed.store(true, Ordering::Release);
+                break core.shut_down(Readers::Ousted);
+            }
+            if core.closing.decide(|| core.pins.readers().is_empty(), || core.is_closed.store(true, Ordering::Release))
+            {
+                break core.shut_down(Readers::None);
+            }
+            if mode == CloseMode::Refuse {
+                // They may be gone by now.
+                core.resources.check_no_readers()?;
+            }
+        };
+        // Listeners are called last, with the directory given back.
+        core.resources.outbox.deliver_last();
+        result
     }
 }
 
+/// Who may read when a database ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// Nobody: what is pinned was made after the mark, and may not read.
+    None,
+    /// Those that are told to leave.
+    Ousted,
+    /// Whoever does: the last handle was dropped.
+    LeftAlone,
+}
+
 impl Core {
-    /// Closes, if nobody did; when this returns, somebody has. Listeners are called last, with the directory given back.
-    fn end(self: &Arc<Self>, mode: CloseMode) -> Result<()> {
+    /// The last handle is dropped: closes, if nobody did.
+    fn end(self: &Arc<Self>) -> Result<()> {
         let result = {
             let Some(_one_at_a_time) = self.closing.enter(self.is_waited_for()) else { return Ok(()) };
             if self.is_closed.swap(true, Ordering::AcqRel) {
                 return Ok(());
             }
-            self.shut_down(mode)
+            self.shut_down(Readers::LeftAlone)
         };
         self.resources.outbox.deliver_last();
         result
@@ -110,24 +137,26 @@ impl Core {
         is_in_job || self.resources.janitor.is_running_here()
     }
 
-    fn shut_down(self: &Arc<Self>, mode: CloseMode) -> Result<()> {
-        // Pairs with the fence in `view`: a reader either sees the mark, or has its pin where we look for it later.
+    fn shut_down(self: &Arc<Self>, readers: Readers) -> Result<()> {
+        // Pairs with the fence of a reader: it either sees the mark, or has its pin where we look for it later.
         fence(Ordering::SeqCst);
         // New writes, and those that wait in a stall, are refused before anything is waited for.
         let earlier_refusal = self.writer.as_ref().and_then(|writer| writer.queue.gate().close());
-        if mode == CloseMode::Oust {
+        if readers == Readers::Ousted {
             self.pins.oust_all();
         }
         let is_flush_wanted = !self.options.avoid_flush_during_shutdown;
         let end = |writer: &Writer| writer.end(&self.resources, is_flush_wanted, earlier_refusal.is_some());
         let result = self.writer.as_ref().map_or(Ok(()), end);
-        if mode == CloseMode::Oust {
-            // Those that were made while the door was closing. Readers that were ousted read no more: who opens the
-            // directory next may do as they like.
-            self.pins.oust_all();
-            self.let_go();
-        } else {
-            self.let_go_after_readers();
+        match readers {
+            Readers::None => self.let_go(),
+            Readers::Ousted => {
+                // Those that were made while the door was closing. Readers that were ousted read no more: who opens the
+                // directory next may do as they like.
+                self.pins.oust_all();
+                self.let_go();
+            }
+            Readers::LeftAlone => self.let_go_after_readers(),
         }
         result
     }
@@ -141,7 +170,7 @@ impl Core {
             return;
         }
         // In a drop, perhaps while a panic unwinds: a second one, in a user's code, would end the process.
-        let failed = match catch_unwind(AssertUnwindSafe(|| self.end(CloseMode::Refuse))) {
+        let failed = match catch_unwind(AssertUnwindSafe(|| self.end())) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(panic) => {

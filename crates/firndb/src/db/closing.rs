@@ -1,7 +1,18 @@
-//! The right to close a database: one thread at a time has it.
+//! The right to close a database: one thread at a time has it, and decides when nobody reads.
+//!
+//! Flow: [`super::close`] -> [`Closing::enter`] -> [`Closing::decide`] -> the end. A reader -> its pin ->
+//! [`Closing::await_decision`] -> is it closed?
+//!
+//! Invariant: a reader that may begin is seen by whoever decides, and one that is not seen may not begin. The reader's pin and
+//! the mark of a decision are each written before the other is looked at, with a fence between, so that one of the two sees the
+//! other; a reader that sees the mark waits for the decision, which waits for nothing.
+//!
+//! Threads: any.
 
 use std::thread::ThreadId;
 
+use crate::error::Result;
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Whoever closes, one at a time: others wait for the end, since who hears of it may open the directory again.
@@ -9,6 +20,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub(super) struct Closing {
     lock: Mutex<()>,
     by: Mutex<Option<ThreadId>>,
+    is_deciding: AtomicBool,
 }
 
 impl Closing {
@@ -20,6 +32,31 @@ impl Closing {
         let lock = if must_not_wait { self.lock.try_lock()? } else { self.lock.lock() };
         *self.by.lock() = Some(own);
         Some(ClosingGuard { by: &self.by, _lock: lock })
+    }
+
+    /// For the thread that has the right: calls `mark` if `is_unread` holds while no reader can begin.
+    pub(super) fn decide(&self, is_unread: impl FnOnce() -> bool, mark: impl FnOnce()) -> bool {
+        self.is_deciding.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let is_unread = is_unread();
+        if is_unread {
+            mark();
+        }
+        // Release: whoever sees that it is decided sees the mark.
+        self.is_deciding.store(false, Ordering::Release);
+        is_unread
+    }
+
+    /// For a reader that has its pin: returns once no decision is being made. What was decided is then to be seen. `check`
+    /// fails where nobody will decide any more.
+    #[inline]
+    pub(super) fn await_decision(&self, check: impl Fn() -> Result<()>) -> Result<()> {
+        fence(Ordering::SeqCst);
+        while self.is_deciding.load(Ordering::Acquire) {
+            check()?;
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 }
 

@@ -77,6 +77,14 @@ impl Core {
         if self.is_closed.load(Ordering::Relaxed) { Err(closed()) } else { Ok(()) }
     }
 
+    /// The same for a reader that has its pin: if it may begin, whoever closes sees the pin.
+    #[inline]
+    pub(super) fn check_open_pinned(&self) -> Result<()> {
+        // A forked process may have been made in the middle of a decision.
+        self.closing.await_decision(|| self.check_process())?;
+        self.check_open()
+    }
+
     /// What writes, if writes are possible at all.
     #[inline]
     pub(super) fn writer(&self) -> Result<&Writer> {

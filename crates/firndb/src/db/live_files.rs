@@ -177,6 +177,8 @@ impl Core {
             sequence: hold.sequence,
             super_version: hold.id,
         });
+        // A database that was closed meanwhile does not wait for it: nothing keeps the files then.
+        self.check_open_pinned()?;
         // A new MANIFEST may have come first: what failed edits left behind is known then.
         self.resources.take_orphans();
         Ok(LiveFiles { files: self.list(&hold)?, hold, opener: self.opener, pin })

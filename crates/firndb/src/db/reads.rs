@@ -20,7 +20,7 @@ use crate::read::slice::Slice;
 use crate::read::view::{Hold, View, for_get, settled, table_options, visible_sequence};
 use crate::superversion::{HeldView, PinGuard, PinKind, PinSpec, Snapshot, SuperVersion};
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicBool, Ordering, fence};
+use crate::sync::atomic::AtomicBool;
 use crate::table::reader::TableReadOptions;
 
 use super::core::{Core, Family};
@@ -181,9 +181,7 @@ impl Core {
             sequence: SequenceNumber::ZERO,
             super_version: 0,
         });
-        // Pairs with the fence in `shut_down`: see there. A reader that missed the mark is waited for.
-        fence(Ordering::SeqCst);
-        self.check_open()?;
+        self.check_open_pinned()?;
         let (view, sequence) = match &options.snapshot {
             Some(snapshot) => {
                 let held = snapshot.held_view(family.state.id()).cloned();
