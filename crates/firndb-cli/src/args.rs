@@ -51,6 +51,9 @@ pub(crate) enum Verb {
         /// The exact bytes, without escapes or a newline, whatever --json and --hex say
         #[arg(long)]
         raw: bool,
+        /// The columns of an entity, a line each: name, tab, value. A plain value is the column without a name
+        #[arg(long, conflicts_with = "raw")]
+        columns: bool,
     },
     /// Delete a key. After `--`, nothing is taken for an option
     Delete {

@@ -73,7 +73,8 @@ fn run(arguments: &Arguments) -> Outcome {
     }
     match &arguments.verb {
         Verb::Put { db, key, value } => write::put(db, family, form, key, value),
-        Verb::Get { db, key, raw } => read::get(db, family, form, key, *raw),
+        Verb::Get { db, key, columns: true, .. } => read::columns(db, family, form, key),
+        Verb::Get { db, key, raw, .. } => read::get(db, family, form, key, *raw),
         Verb::Delete { db, key } => write::delete(db, family, form, key),
         Verb::DeleteRange { db, begin, end } => write::delete_range(db, family, form, begin, end),
         Verb::Scan(scan) => read::scan(scan, family, form),

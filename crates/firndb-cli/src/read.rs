@@ -49,6 +49,28 @@ pub(crate) fn get(dir: &Path, family: Option<&str>, form: Form, key: &OsStr, raw
     Ok(OK)
 }
 
+pub(crate) fn columns(dir: &Path, family: Option<&str>, form: Form, key: &OsStr) -> Outcome {
+    let key = form.argument(key).map_err(Failure::Usage)?;
+    let Some(columns) = open_family(dir, family)?.get_entity(&key)? else { return Ok(ABSENT) };
+    let mut lines = String::new();
+    for (name, value) in columns.iter() {
+        if form.json {
+            let mut object = Map::new();
+            form.insert(&mut object, "name", name);
+            form.insert(&mut object, "value", value);
+            lines.push_str(&Value::Object(object).to_string());
+        } else {
+            form.push(name, &mut lines);
+            lines.push('\t');
+            form.push(value, &mut lines);
+        }
+        lines.push('\n');
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(lines.as_bytes()).and_then(|()| out.flush()).map_err(Failure::stdout)?;
+    Ok(OK)
+}
+
 /// Appends one line: a key or a value alone.
 fn alone(form: Form, name: &str, bytes: &[u8], line: &mut String) {
     if form.json {

@@ -53,6 +53,7 @@ pub use db::{
 pub use error::{Corruption, CorruptionKind, Error, ErrorKind, IoFailure, Result};
 pub use format::comparator::{Comparator, KeyOrder};
 pub use format::compression::Compression;
+pub use format::entity::Columns;
 pub use format::key::{ColumnFamilyId, FileNumber, SequenceNumber, ValueKind};
 pub use format::merge::{MergeFailure, MergeOperator, MergeRule};
 pub use format::prefix::PrefixExtractor;

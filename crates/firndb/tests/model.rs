@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firndb::{
-    BackgroundMode, BlockCache, CloseMode, ColumnFamily, CompactionStopStyle, CompactionStyle, Compression, Db,
-    KeyOrder, ManualClock, MemoryFs, MergeRule, Options, PosixFs, ReadOptions, Slice, Snapshot, WriteBatch,
-    WriteOptions, verify_directory,
+    BackgroundMode, BlockCache, CloseMode, ColumnFamily, Columns, CompactionStopStyle, CompactionStyle, Compression,
+    Db, IndexedBatch, KeyOrder, ManualClock, MemoryFs, MergeRule, Options, PosixFs, ReadOptions, Slice, Snapshot,
+    WriteBatch, WriteOptions, verify_directory,
 };
 use firndb_testkit::{Map, Random, State, eventually, from_environment};
 
@@ -17,6 +17,19 @@ fn sorted(map: &Map, order: &KeyOrder) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut all: Vec<_> = map.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     all.sort_by(|a, b| order.compare(&a.0, &b.0));
     all
+}
+
+/// What a batch does. An entity has a default column, and one named `tag`.
+enum Change {
+    Put(Vec<u8>, Vec<u8>),
+    PutEntity(Vec<u8>, Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    Merge(Vec<u8>, Vec<u8>),
+    DeleteRange(Vec<u8>, Vec<u8>),
+}
+
+fn columns<'a>(value: &'a [u8], tag: &'a [u8]) -> [(&'static str, &'a [u8]); 2] {
+    [("tag", tag), ("", value)]
 }
 
 struct View {
@@ -30,6 +43,8 @@ struct Run {
     dir: PathBuf,
     db: Option<Db>,
     state: State,
+    /// The second columns of the entities.
+    tags: State,
     snapshots: Vec<(Snapshot, State)>,
     views: Vec<View>,
     random: Random,
@@ -119,47 +134,129 @@ impl Run {
             let mut back: Vec<_> = family.iter().expect("opens").rev().map(entry).collect();
             back.reverse();
             self.assert_same(&back, &expected, &name);
+            let mut cursor = family.cursor(ReadOptions::default()).expect("opens");
+            let is_forward = self.random.below(2) == 0;
+            let mut valid = if is_forward { cursor.seek_to_first() } else { cursor.seek_to_last() }.expect("reads");
+            while valid {
+                let key = cursor.key().to_vec();
+                self.assert_columns(&name, &key, Some(&cursor.columns().expect("reads")));
+                valid = if is_forward { cursor.next() } else { cursor.prev() }.expect("reads");
+            }
         }
         let names: Vec<_> = self.db().column_families().iter().map(|family| family.name().to_owned()).collect();
         assert_eq!(names.len(), self.state.len(), "{}: {names:?}", self.label);
     }
 
-    fn write(&mut self) {
-        let mut batch = WriteBatch::new();
+    /// Draws a change, and makes it in the model.
+    fn change(&mut self) -> (ColumnFamily, Change) {
         let names = self.family_names();
-        for _ in 0..1 + self.random.below(6) {
-            let key = self.key();
-            let name = names[self.random.below(names.len() as u64) as usize].clone();
-            let family = self.db().column_family(&name).expect("it exists");
-            let order = self.order();
-            let end = self.key();
-            let map = self.state.get_mut(&name).expect("it exists");
-            let dice = self.random.below(24);
-            if dice == 0 && order.compare(&key, &end).is_le() {
-                batch.delete_range_cf(&family, &key, &end);
-                map.retain(|k, _| order.compare(k, &key).is_lt() || order.compare(k, &end).is_ge());
-            } else if dice < 3 {
-                let operand = vec![b'a' + self.random.below(20) as u8; self.random.below(9) as usize];
-                batch.merge_cf(&family, &key, &operand);
-                match map.get_mut(&key) {
-                    Some(value) => {
-                        value.push(b',');
-                        value.extend_from_slice(&operand);
-                    }
-                    None => drop(map.insert(key, operand)),
+        let name = names[self.random.below(names.len() as u64) as usize].clone();
+        let family = self.db().column_family(&name).expect("it exists");
+        let (order, key, end) = (self.order(), self.key(), self.key());
+        let map = self.state.get_mut(&name).expect("it exists");
+        let tags = self.tags.entry(name).or_default();
+        let value = |random: &mut Random| vec![random.any() as u8; random.below(120) as usize];
+        let dice = self.random.below(24);
+        let change = if dice == 0 && order.compare(&key, &end).is_le() {
+            let is_outside = |k: &Vec<u8>| order.compare(k, &key).is_lt() || order.compare(k, &end).is_ge();
+            map.retain(|key, _| is_outside(key));
+            tags.retain(|key, _| is_outside(key));
+            Change::DeleteRange(key, end)
+        } else if dice < 3 {
+            let operand = vec![b'a' + self.random.below(20) as u8; self.random.below(9) as usize];
+            match map.get_mut(&key) {
+                Some(value) => {
+                    value.push(b',');
+                    value.extend_from_slice(&operand);
                 }
-            } else if dice < 7 {
-                batch.delete_cf(&family, &key);
-                map.remove(&key);
-            } else {
-                let value = vec![self.random.any() as u8; self.random.below(120) as usize];
-                batch.put_cf(&family, &key, &value);
-                map.insert(key, value);
+                None => drop(map.insert(key.clone(), operand.clone())),
             }
-        }
-        let options = if self.random.below(10) == 0 { WriteOptions::synced() } else { WriteOptions::default() };
+            Change::Merge(key, operand)
+        } else if dice < 7 {
+            map.remove(&key);
+            tags.remove(&key);
+            Change::Delete(key)
+        } else if dice < 10 {
+            let (value, tag) = (value(&mut self.random), value(&mut self.random));
+            map.insert(key.clone(), value.clone());
+            tags.insert(key.clone(), tag.clone());
+            Change::PutEntity(key, value, tag)
+        } else {
+            let value = value(&mut self.random);
+            map.insert(key.clone(), value.clone());
+            tags.remove(&key);
+            Change::Put(key, value)
+        };
+        (family, change)
+    }
+
+    fn write(&mut self) {
+        let changes: Vec<_> = (0..1 + self.random.below(6)).map(|_| self.change()).collect();
         self.step_background();
-        self.db().write_with(&mut batch, &options).unwrap_or_else(|error| panic!("{}: {error}", self.label));
+        let written = if self.random.below(3) == 0 {
+            let mut batch = IndexedBatch::new();
+            for (family, change) in &changes {
+                match change {
+                    Change::Put(key, value) => batch.put(family, key, value),
+                    Change::PutEntity(key, value, tag) => batch.put_entity(family, key, columns(value, tag)),
+                    Change::Delete(key) => batch.delete(family, key),
+                    Change::Merge(key, operand) => batch.merge(family, key, operand),
+                    Change::DeleteRange(begin, end) => batch.delete_range(family, begin, end),
+                };
+            }
+            self.read_through(&batch);
+            self.db().write_indexed(&mut batch)
+        } else {
+            let mut batch = WriteBatch::new();
+            for (family, change) in &changes {
+                match change {
+                    Change::Put(key, value) => batch.put_cf(family, key, value),
+                    Change::PutEntity(key, value, tag) => batch.put_entity_cf(family, key, columns(value, tag)),
+                    Change::Delete(key) => batch.delete_cf(family, key),
+                    Change::Merge(key, operand) => batch.merge_cf(family, key, operand),
+                    Change::DeleteRange(begin, end) => batch.delete_range_cf(family, begin, end),
+                };
+            }
+            let options = if self.random.below(10) == 0 { WriteOptions::synced() } else { WriteOptions::default() };
+            self.db().write_with(&mut batch, &options)
+        };
+        written.unwrap_or_else(|error| panic!("{}: {error}", self.label));
+    }
+
+    /// What a batch shows over the database is what the model has already.
+    fn read_through(&mut self, batch: &IndexedBatch) {
+        let (name, family) = self.family();
+        let expected = sorted(&self.state[&name], &self.order());
+        let found: Vec<_> = batch.iter(&family).expect("opens").map(entry).collect();
+        self.assert_same(&found, &expected, &name);
+        let mut back: Vec<_> = batch.iter(&family).expect("opens").rev().map(entry).collect();
+        back.reverse();
+        self.assert_same(&back, &expected, &name);
+        let keys: Vec<_> = (0..5).map(|_| self.key()).collect();
+        for (key, found) in keys.iter().zip(batch.multi_get(&family, &keys)) {
+            let expected = self.state[&name].get(key).map(|value| &value[..]);
+            assert_eq!(found.expect("reads").as_deref(), expected, "{}: {key:?} in a batch", self.label);
+            assert_eq!(
+                batch.get(&family, key).expect("reads").as_deref(),
+                expected,
+                "{}: {key:?} in a batch",
+                self.label
+            );
+            let found = batch.get_entity(&family, key, &ReadOptions::default()).expect("reads");
+            self.assert_columns(&name, key, found.as_ref());
+        }
+    }
+
+    /// The columns of a key are its value and its tag.
+    fn assert_columns(&self, name: &str, key: &[u8], found: Option<&Columns>) {
+        let value = self.state[name].get(key);
+        let tag = self.tags.get(name).and_then(|tags| tags.get(key));
+        let expected: Option<Vec<(&[u8], &[u8])>> = value.map(|value| {
+            let tag = tag.map(|tag| (&b"tag"[..], &tag[..]));
+            std::iter::once((&b""[..], &value[..])).chain(tag).collect()
+        });
+        let found: Option<Vec<_>> = found.map(|columns| columns.iter().collect());
+        assert_eq!(found, expected, "{}: columns of {key:?} in {name}", self.label);
     }
 
     /// Under manual background nobody else flushes what stops writers.
@@ -174,6 +271,7 @@ impl Run {
         let (name, family) = self.family();
         let expected = self.state[&name].get(&key);
         assert_eq!(family.get(&key).expect("reads").as_deref(), expected.map(|v| &v[..]), "{}: {key:?}", self.label);
+        self.assert_columns(&name, &key, family.get_entity(&key).expect("reads").as_ref());
         let keys: Vec<_> = (0..5).map(|_| self.key()).collect();
         for (key, found) in keys.iter().zip(family.multi_get(&keys)) {
             assert_eq!(found.expect("reads").as_deref(), self.state[&name].get(key).map(|v| &v[..]), "{}", self.label);
@@ -316,6 +414,7 @@ impl Run {
                 } else if self.random.below(2) == 0 {
                     self.db().drop_column_family(&name).expect("it exists");
                     self.state.remove(&name);
+                    self.tags.remove(&name);
                 }
             }
             96..98 => self.reopen(),
@@ -442,6 +541,7 @@ fn run(name: &str, options: Options, dir: &Path, seed: u64, steps: u64) {
         dir: dir.to_owned(),
         db: None,
         state,
+        tags: State::new(),
         snapshots: Vec::new(),
         views: Vec::new(),
         random: Random::new(seed),

@@ -25,6 +25,23 @@ fn what_is_put_is_got_until_it_is_deleted() {
 }
 
 #[test]
+fn the_columns_of_an_entity_are_shown_a_line_each() {
+    let place = Place::new();
+    place.run("put", &["plain", "value"]).is_silent();
+    let db = firndb::Db::open(place.db()).expect("opens");
+    db.put_entity("alice", [("city", "Oslo\n"), ("", "a"), ("age", "31")]).expect("written");
+    db.close().expect("closed");
+    assert_eq!(place.run("get", &["alice"]).text(), "a\n");
+    assert_eq!(place.run("get", &["alice", "--columns"]).text(), "\ta\nage\t31\ncity\tOslo\\n\n");
+    assert_eq!(place.run("get", &["plain", "--columns"]).text(), "\tvalue\n");
+    let lines = place.run("get", &["alice", "--columns", "--json"]).text();
+    assert_eq!(lines.lines().nth(1), Some(r#"{"name":"age","value":"31"}"#));
+    assert_eq!(place.run("get", &["nobody", "--columns"]).code, 1);
+    place.run("get", &["alice", "--columns", "--raw"]).fails(2, "cannot be used with");
+    assert_eq!(place.run("scan", &[]).text(), "alice\ta\nplain\tvalue\n");
+}
+
+#[test]
 fn a_range_is_deleted_up_to_its_end_and_not_beyond() {
     let place = Place::new();
     for key in ["a", "b", "c", "-d"] {

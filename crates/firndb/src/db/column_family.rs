@@ -11,6 +11,7 @@ use std::ops::RangeBounds;
 
 use crate::compaction::request::CompactRangeOptions;
 use crate::error::Result;
+use crate::format::entity::Columns;
 use crate::format::key::ColumnFamilyId;
 use crate::read::{Cursor, Iter, ReadOptions, Slice};
 use crate::sync::Arc;
@@ -149,6 +150,37 @@ impl ColumnFamily {
         let mut batch = WriteBatch::for_one(key.len() + value.len());
         batch.put_cf(self.id(), key, value);
         self.write(&mut batch, options)
+    }
+
+    /// Gives `key` columns, in any order (RocksDB: wide columns). [`ColumnFamily::get`] then returns the value of the default
+    /// column, the one with the empty name, or an empty value.
+    ///
+    /// # Errors
+    /// As [`Db::write`](super::Db::write); `InvalidArgument` if two columns have one name.
+    pub fn put_entity<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        columns: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.put_entity_cf(self.id(), key, columns);
+        self.write(&mut batch, &PLAIN)
+    }
+
+    /// The columns of `key`; of a plain value, the default column alone. `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`ColumnFamily::get`].
+    pub fn get_entity(&self, key: impl AsRef<[u8]>) -> Result<Option<Columns>> {
+        self.get_entity_with(key, &ReadOptions::default())
+    }
+
+    /// [`ColumnFamily::get_entity`] with options.
+    ///
+    /// # Errors
+    /// As [`ColumnFamily::get_with`].
+    pub fn get_entity_with(&self, key: impl AsRef<[u8]>, options: &ReadOptions) -> Result<Option<Columns>> {
+        self.core().entity(&self.family, key.as_ref(), options)
     }
 
     /// Removes `key`; no error if it is not there.

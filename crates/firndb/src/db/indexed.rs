@@ -7,6 +7,7 @@
 use std::ops::RangeBounds;
 
 use crate::error::Result;
+use crate::format::entity::{Columns, default_column};
 use crate::format::key::ValueKind;
 use crate::indexed::batch::{BatchLookup, FamilyOf, IndexedBatch};
 use crate::indexed::content::Base;
@@ -24,6 +25,19 @@ impl IndexedBatch {
     /// Sets `key` to `value` in `family`.
     pub fn put(&mut self, family: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         self.add(of(family), ValueKind::Value, key.as_ref(), Some(value.as_ref()))
+    }
+
+    /// Gives `key` columns in `family`; see [`WriteBatch::put_entity`](crate::WriteBatch::put_entity).
+    pub fn put_entity<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        family: &ColumnFamily,
+        key: impl AsRef<[u8]>,
+        columns: impl IntoIterator<Item = (N, V)>,
+    ) -> &mut Self {
+        match self.batch_mut().entity(columns) {
+            Some(entity) => self.add(of(family), ValueKind::WideColumnEntity, key.as_ref(), Some(&entity)),
+            None => self,
+        }
     }
 
     /// Deletes `key` from `family`.
@@ -91,6 +105,7 @@ impl IndexedBatch {
         let own = self.lookup(family.id(), key)?;
         let base = match own.base {
             Base::Value(value) => Some(Slice::from(value)),
+            Base::Entity(entity) => Some(Slice::from(default_column(entity)?)),
             Base::Nothing => None,
             Base::Below => family.get_with(key, options)?,
         };
@@ -99,6 +114,35 @@ impl IndexedBatch {
         }
         let rule = family.family.state.config.merge.as_deref();
         own.operands.merged(rule, key, base.as_deref()).map(|value| Some(Slice::from(value)))
+    }
+
+    /// The columns of `key` as they would be if the batch were written now; see [`ColumnFamily::get_entity`].
+    ///
+    /// # Errors
+    /// As [`IndexedBatch::get_with`].
+    pub fn get_entity(
+        &self,
+        family: &ColumnFamily,
+        key: impl AsRef<[u8]>,
+        options: &ReadOptions,
+    ) -> Result<Option<Columns>> {
+        self.check_database(family.core().handles.database())?;
+        let key = key.as_ref();
+        let own = self.lookup(family.id(), key)?;
+        let base = match own.base {
+            Base::Value(value) => Some(Columns::of_value(value)),
+            Base::Entity(entity) => Some(Columns::parse(entity)?),
+            Base::Nothing => None,
+            Base::Below => family.get_entity_with(key, options)?,
+        };
+        if own.operands.is_empty() {
+            return Ok(base);
+        }
+        let rule = family.family.state.config.merge.as_deref();
+        let default = base.as_ref().map(|columns| columns.get("").unwrap_or_default());
+        let value = own.operands.merged(rule, key, default)?;
+        let with_default = |columns: &Columns| columns.with_default(&value);
+        base.as_ref().map_or_else(|| Ok(Columns::of_value(&value)), with_default).map(Some)
     }
 
     /// The values of many keys, in their order.
@@ -126,6 +170,7 @@ impl IndexedBatch {
             let own = own?;
             let base = match own.base {
                 Base::Value(value) => Some(Slice::from(value)),
+                Base::Entity(entity) => Some(Slice::from(default_column(entity)?)),
                 Base::Nothing => None,
                 // As many answers as were asked for.
                 Base::Below => answers.next().transpose()?.flatten(),

@@ -26,6 +26,7 @@ use std::panic::Location;
 use std::path::Path;
 
 use crate::error::Result;
+use crate::format::entity::Columns;
 use crate::format::key::SequenceNumber;
 use crate::options::Options;
 use crate::read::{Cursor, Iter, ReadOptions, Slice};
@@ -128,6 +129,20 @@ impl Db {
     #[inline]
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.default.put(key, value)
+    }
+
+    /// Gives `key` columns; see [`ColumnFamily::put_entity`].
+    pub fn put_entity<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        columns: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<()> {
+        self.default.put_entity(key, columns)
+    }
+
+    /// The columns of `key`; see [`ColumnFamily::get_entity`].
+    pub fn get_entity(&self, key: impl AsRef<[u8]>) -> Result<Option<Columns>> {
+        self.default.get_entity(key)
     }
 
     /// Removes `key`; no error if it is not there.

@@ -11,6 +11,7 @@ use std::panic::Location;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
+use crate::format::entity::Columns;
 use crate::format::key::SequenceNumber;
 use crate::read::ReadOptions;
 use crate::read::get::{Layers, get};
@@ -89,6 +90,12 @@ impl Core {
         self.check_open()?;
         let (view, sequence) = self.moment(family, options)?;
         get(layers(&view), &self.tables, key, sequence, &table_options(options), &self.statistics)
+    }
+
+    pub(super) fn entity(&self, family: &Family, key: &[u8], options: &ReadOptions) -> Result<Option<Columns>> {
+        self.check_open()?;
+        let (view, sequence) = self.moment(family, options)?;
+        resolve::entity(layers(&view), &self.tables, key, sequence, &table_options(options))
     }
 
     pub(super) fn merge_operands(&self, family: &Family, key: &[u8], options: &ReadOptions) -> Result<Vec<Vec<u8>>> {

@@ -6,6 +6,7 @@ pub(crate) mod checksum;
 pub(crate) mod coding;
 pub(crate) mod comparator;
 pub(crate) mod compression;
+pub(crate) mod entity;
 pub(crate) mod file_name;
 pub(crate) mod key;
 pub(crate) mod limits;

@@ -8,6 +8,7 @@ use std::ops::RangeBounds;
 
 use crate::error::Result;
 use crate::format::comparator::KeyOrder;
+use crate::format::entity::{Columns, default_column};
 use crate::format::key::{ColumnFamilyId, ValueKind};
 use crate::read::Slice;
 use crate::read::view::View;
@@ -70,11 +71,13 @@ pub enum BatchLookup {
     Deleted,
     /// The key has this value.
     Value(Slice),
+    /// The key has these columns.
+    Entity(Columns),
     /// The key has these operands, the oldest first, over what the batch does not say: the database decides over that.
     Operands(Vec<Vec<u8>>),
     /// The key has these operands, the oldest first, over this value of the batch; over none, if the batch has deleted it.
     Merged {
-        /// What they are based on.
+        /// What they are based on; of an entity, the default column.
         base: Option<Slice>,
         /// The operands, the oldest first.
         operands: Vec<Vec<u8>>,
@@ -156,7 +159,7 @@ impl IndexedBatch {
         self.content_mut().batch.pop_save_point()
     }
 
-    fn content_mut(&mut self) -> &mut Content {
+    pub(crate) fn content_mut(&mut self) -> &mut Content {
         Arc::make_mut(&mut self.content)
     }
 
@@ -167,6 +170,7 @@ impl IndexedBatch {
         let argument = value.unwrap_or_default();
         match kind {
             ValueKind::Value => content.batch.put_cf(name, key, argument),
+            ValueKind::WideColumnEntity => content.batch.put_encoded_entity(name, key, argument),
             ValueKind::Merge => content.batch.merge_cf(name, key, argument),
             ValueKind::RangeDeletion => content.batch.delete_range_cf(name, key, argument),
             ValueKind::SingleDeletion => content.batch.single_delete_cf(name, key),
@@ -203,6 +207,10 @@ impl IndexedBatch {
             (Base::Value(value), true) => BatchLookup::Value(Slice::from(value)),
             (Base::Nothing, false) => BatchLookup::Merged { base: None, operands },
             (Base::Value(value), false) => BatchLookup::Merged { base: Some(Slice::from(value)), operands },
+            (Base::Entity(entity), true) => BatchLookup::Entity(Columns::parse(entity)?),
+            (Base::Entity(entity), false) => {
+                BatchLookup::Merged { base: Some(Slice::from(default_column(entity)?)), operands }
+            }
         })
     }
 

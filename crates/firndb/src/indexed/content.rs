@@ -16,7 +16,7 @@ use super::index::{Entry, FamilyIndex, own_number};
 /// See the module's text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Content {
-    pub(super) batch: WriteBatch,
+    pub(crate) batch: WriteBatch,
     pub(super) families: Vec<FamilyIndex>,
 }
 
@@ -31,6 +31,8 @@ pub(crate) struct Own<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Base<'a> {
     Value(&'a [u8]),
+    /// An entity, in its bytes.
+    Entity(&'a [u8]),
     /// Nothing: the batch deletes what there may be.
     Nothing,
     /// The batch does not say.
@@ -119,6 +121,10 @@ impl Content {
             match entry.kind().map(ToReader::of) {
                 Some(ToReader::Value) => {
                     own.base = Base::Value(entry.value(bytes));
+                    break;
+                }
+                Some(ToReader::Unresolved(ValueKind::WideColumnEntity)) => {
+                    own.base = Base::Entity(entry.value(bytes));
                     break;
                 }
                 Some(ToReader::Operand) => own.operands.push(entry.value(bytes))?,

@@ -384,7 +384,8 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         Ok(())
     }
 
-    /// An entry whose value is elsewhere is treated as one whose value is here, and stays a reference. True if it is kept.
+    /// An entry whose value is elsewhere, or has columns, is treated as one with a value, and stays what it is. True if it is
+    /// kept.
     #[cold]
     fn reference(
         &mut self,
@@ -393,7 +394,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         stripe: Option<usize>,
         is_hidden: bool,
     ) -> Result<bool> {
-        if kind != ValueKind::BlobIndex {
+        if !matches!(kind, ValueKind::BlobIndex | ValueKind::WideColumnEntity) {
             return Err(kind.unsupported());
         }
         if is_hidden {
@@ -461,7 +462,9 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 break;
             }
             match ToJob::of(next.kind) {
-                ToJob::Value | ToJob::Unresolved(ValueKind::BlobIndex) => is_one_value = followers == 0,
+                ToJob::Value | ToJob::Unresolved(ValueKind::BlobIndex | ValueKind::WideColumnEntity) => {
+                    is_one_value = followers == 0;
+                }
                 ToJob::SingleTombstone | ToJob::Operand => is_one_value = false,
                 // It hides more than the single one does: it takes its place.
                 ToJob::Tombstone => {
@@ -599,10 +602,10 @@ mod tests {
     #[test]
     fn unknown_kinds_are_refused_by_name() {
         let order = KeyOrder::Bytewise;
-        let entity = (internal_key(b"k", SequenceNumber(1), ValueKind::WideColumnEntity as u8), Vec::new());
-        let input = VecIter::new(order.clone(), vec![entity]);
+        let timed = (internal_key(b"k", SequenceNumber(1), ValueKind::ValuePreferredSeqno as u8), Vec::new());
+        let input = VecIter::new(order.clone(), vec![timed]);
         let mut iter = CompactionIter::new(input, order, vec![SequenceNumber(9)], false, |_: &[u8]| true);
-        assert!(iter.seek_to_first().expect_err("refused").to_string().contains("wide-column"));
+        assert!(iter.seek_to_first().expect_err("refused").to_string().contains("timed put"));
     }
 
     /// A reference hides, is hidden and gets number 0 as a value does, and stays a reference.

@@ -15,6 +15,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::format::entity::Columns;
 use crate::format::key::{ColumnFamilyId, SequenceNumber};
 
 /// An entry that a [`CompactionFilter`] decides about.
@@ -46,6 +47,8 @@ pub enum FilterDecision {
     Remove,
     /// These bytes take the place of the value, or of the operand.
     Change(Vec<u8>),
+    /// These columns, in any order, take the place of the value, or of the entity. Means `Keep` of an operand.
+    ChangeColumns(Vec<(Vec<u8>, Vec<u8>)>),
     /// The key goes, and with it every key of the job that is before this one, without being shown: as by `Remove`, so that
     /// what snapshots see stays. Where nothing else can hold such keys they are not even read. A key that is not behind the
     /// current one means `Keep`.
@@ -102,7 +105,7 @@ pub struct FilterContext {
 
 /// Decides, entry by entry, what a compaction keeps.
 ///
-/// It is shown the newest version that the job has of a key if that is a value, and every merge operand. It is not shown
+/// It is shown the newest version that the job has of a key if that is a value or an entity, and every merge operand. It is not shown
 /// deletions, values in blob files, values below another entry of the same key, what merging brought forth, what range deletions hide, and **nothing
 /// that a snapshot sees**: readers of an existing snapshot find what they found before. (RocksDB shows all, and its snapshots
 /// lose what a filter removes.) A file that a compaction only moves to another level is not read, hence not filtered;
@@ -112,6 +115,12 @@ pub struct FilterContext {
 pub trait CompactionFilter: Send {
     /// Decides about `entry` of `key`. Keys come in the family's order.
     fn filter(&mut self, key: &[u8], entry: FilterEntry<'_>) -> FilterDecision;
+
+    /// Decides about a key that has columns. `Change` makes a plain value of it. By default it stays.
+    fn filter_entity(&mut self, key: &[u8], columns: &Columns) -> FilterDecision {
+        let _ = (key, columns);
+        FilterDecision::Keep
+    }
 }
 
 impl<F: FnMut(&[u8], FilterEntry<'_>) -> FilterDecision + Send> CompactionFilter for F {

@@ -18,7 +18,7 @@ pub(crate) enum ToReader {
     Nothing,
     /// The key's value is made of this operand, those below it, and what they are based on.
     Operand,
-    /// Neither can be said: the caller refuses the kind by name.
+    /// The value has a form of its own, a reference or an entity: who does not know the kind refuses it by name.
     Unresolved(ValueKind),
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum ToJob {
     SingleTombstone,
     /// Hides nothing, and becomes one with what is below it.
     Operand,
-    /// Not known: the caller refuses the kind by name.
+    /// As a value, if the kind is a reference or an entity; who does not know the kind refuses it by name.
     Unresolved(ValueKind),
 }
 

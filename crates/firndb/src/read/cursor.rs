@@ -109,6 +109,18 @@ macro_rules! cursor_moves {
                 self.entries.value_slice()
             }
 
+            /// The columns of the entry: those of an entity, or the default column alone. [`value`](Self::value) is the value of
+            /// the default column, empty if there is none.
+            ///
+            /// # Errors
+            /// `Corruption` if the entity is damaged; `NotSupported` if it is of a newer form.
+            ///
+            /// # Panics
+            /// Unless [`valid`](Self::valid).
+            pub fn columns(&self) -> $crate::error::Result<$crate::format::entity::Columns> {
+                self.entries.columns()
+            }
+
             /// To the first entry.
             pub fn seek_to_first(&mut self) -> $crate::error::Result<bool> {
                 self.view.seeks += 1;

@@ -33,7 +33,7 @@ pub(crate) struct Layers<'a> {
 pub(super) enum Found {
     /// All there is to say: the value, or that there is none.
     Is(Option<Slice>),
-    /// What is below has a say, too, or the value is elsewhere: [`super::resolve`] has to be asked.
+    /// What is below has a say, too, or the value is elsewhere, or it has columns: [`super::resolve`] has to be asked.
     Operand,
 }
 
@@ -167,7 +167,9 @@ fn resolved(kind: ValueKind, value: impl FnOnce() -> Slice) -> Result<Found> {
     match ToReader::of(kind) {
         ToReader::Value => Ok(Found::Is(Some(value()))),
         ToReader::Nothing => Ok(Found::Is(None)),
-        ToReader::Operand | ToReader::Unresolved(ValueKind::BlobIndex) => Ok(Found::Operand),
+        ToReader::Operand | ToReader::Unresolved(ValueKind::BlobIndex | ValueKind::WideColumnEntity) => {
+            Ok(Found::Operand)
+        }
         ToReader::Unresolved(kind) => Err(kind.unsupported()),
     }
 }

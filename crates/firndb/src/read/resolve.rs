@@ -1,5 +1,5 @@
 //! What a key is, where more than its newest entry decides: range tombstones hide entries, operands need what is below them,
-//! and references lead to blob files.
+//! references lead to blob files, and entities have columns.
 //!
 //! Flow: [`super::get`] and [`super::multi_get`] come here if any run of the view may have range tombstones, or if they found an
 //! operand -> **[`get`]** -> run by run, newest first: the range tombstones of a run, then its entries of the key, the newest
@@ -10,6 +10,7 @@
 
 use crate::error::Result;
 use crate::format::comparator::prefix_u64;
+use crate::format::entity::{Columns, default_column, with_default_column};
 use crate::format::key::{ParsedKey, SequenceNumber, ValueKind};
 use crate::iter::InternalIterator;
 use crate::iter::meaning::ToReader;
@@ -40,10 +41,35 @@ pub(crate) fn get(
 ) -> Result<Option<Slice>> {
     let found = find(layers, tables, user_key, sequence, options)?;
     statistics.add(if found.is_in_memtable { Ticker::MemtableHit } else { Ticker::MemtableMiss }, 1);
+    let base = found.base.map(Base::into_value).transpose()?;
     if found.operands.is_empty() {
-        return Ok(found.base);
+        return Ok(base);
     }
-    found.operands.merged(layers.merge, user_key, found.base.as_deref()).map(|value| Some(Slice::copied(&value)))
+    found.operands.merged(layers.merge, user_key, base.as_deref()).map(|value| Some(Slice::copied(&value)))
+}
+
+/// The columns of `user_key`, as [`get`] has its value.
+#[cold]
+pub(crate) fn entity(
+    layers: Layers<'_>,
+    tables: &TableCache,
+    user_key: &[u8],
+    sequence: SequenceNumber,
+    options: &TableReadOptions,
+) -> Result<Option<Columns>> {
+    let found = find(layers, tables, user_key, sequence, options)?;
+    let merged = |base: Option<&[u8]>| found.operands.merged(layers.merge, user_key, base);
+    Ok(match (found.base, found.operands.is_empty()) {
+        (None, true) => None,
+        (None, false) => Some(Columns::of_value(&merged(None)?)),
+        (Some(Base::Value(value)), true) => Some(Columns::of_value(&value)),
+        (Some(Base::Value(value)), false) => Some(Columns::of_value(&merged(Some(&value))?)),
+        (Some(Base::Entity(entity)), true) => Some(Columns::parse(&entity)?),
+        (Some(Base::Entity(entity)), false) => {
+            let default = merged(Some(default_column(&entity)?))?;
+            Some(Columns::parse(&with_default_column(&entity, &default)?)?)
+        }
+    })
 }
 
 /// What the value of `user_key` is made of, the oldest first: its base, if it has one, and its operands.
@@ -55,14 +81,31 @@ pub(crate) fn operands(
     options: &TableReadOptions,
 ) -> Result<Vec<Vec<u8>>> {
     let found = find(layers, tables, user_key, sequence, options)?;
-    Ok(found.base.map(Slice::into_vec).into_iter().chain(found.operands.into_vec()).collect())
+    let base = found.base.map(Base::into_value).transpose()?;
+    Ok(base.map(Slice::into_vec).into_iter().chain(found.operands.into_vec()).collect())
+}
+
+/// What operands are based on.
+enum Base {
+    Value(Slice),
+    Entity(Slice),
+}
+
+impl Base {
+    /// The value, or that of the default column.
+    fn into_value(self) -> Result<Slice> {
+        match self {
+            Base::Value(value) => Ok(value),
+            Base::Entity(entity) => default_column(&entity).map(Slice::copied),
+        }
+    }
 }
 
 /// All that has a say in what a key is.
 struct Found {
     /// The oldest first.
     operands: Operands,
-    base: Option<Slice>,
+    base: Option<Base>,
     /// Nothing had to be looked for in tables.
     is_in_memtable: bool,
 }
@@ -121,7 +164,7 @@ struct Walk<'a> {
     target: &'a [u8],
     /// The newest first.
     operands: Operands,
-    base: Option<Slice>,
+    base: Option<Base>,
 }
 
 impl Walk<'_> {
@@ -137,14 +180,18 @@ impl Walk<'_> {
                 }
                 match ToReader::of(entry.kind) {
                     ToReader::Value => {
-                        self.base = Some(run.value_slice());
+                        self.base = Some(Base::Value(run.value_slice()));
                         return Ok(true);
                     }
                     ToReader::Nothing => return Ok(true),
                     ToReader::Operand => self.operands.push(run.value())?,
                     ToReader::Unresolved(ValueKind::BlobIndex) => {
                         let value = self.tables.blob(self.layers.version, self.user_key, run.value(), self.options)?;
-                        self.base = Some(Slice::from(value));
+                        self.base = Some(Base::Value(Slice::from(value)));
+                        return Ok(true);
+                    }
+                    ToReader::Unresolved(ValueKind::WideColumnEntity) => {
+                        self.base = Some(Base::Entity(run.value_slice()));
                         return Ok(true);
                     }
                     ToReader::Unresolved(kind) => return Err(kind.unsupported()),

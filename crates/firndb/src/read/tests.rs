@@ -53,11 +53,11 @@ fn orders() -> [KeyOrder; 3] {
 fn a_kind_that_cannot_be_resolved_is_refused_by_name_wherever_it_lies() {
     for place in 0..16 {
         let mut writes: Vec<Write> = (0..16).map(|i| put(&format!("k{i:02}"), "value")).collect();
-        writes[place].1 = ValueKind::WideColumnEntity;
+        writes[place].1 = ValueKind::ValuePreferredSeqno;
         let fixture = Fixture::new(&KeyOrder::Bytewise, &writes);
-        let error = look_up(&fixture, &writes[place].0, 99).expect_err("an entity");
+        let error = look_up(&fixture, &writes[place].0, 99).expect_err("a timed put");
         assert_eq!(error.kind(), ErrorKind::NotSupported);
-        assert!(error.to_string().contains("wide-column"), "{error}");
+        assert!(error.to_string().contains("timed put"), "{error}");
         let view = || fixture.view(99, &ReadOptions::default());
         // A memtable refuses the entry; a table refuses to be opened.
         let is_in_memtable = place >= 10;

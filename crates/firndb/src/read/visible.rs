@@ -18,6 +18,7 @@ use std::ops::Bound;
 
 use crate::error::{Error, Result};
 use crate::format::comparator::KeyOrder;
+use crate::format::entity::{Columns, default_column, with_default_column};
 use crate::format::key::{
     ParsedKey, SEEK_KIND, SequenceNumber, ValueKind, append_internal_key, trailer, trailer_sequence, user_key,
 };
@@ -52,7 +53,7 @@ pub(crate) trait Watch {
 enum Position {
     Nowhere,
     Forward,
-    /// On a value that was made of operands, or fetched from a blob file: the runs stand behind the entries that made it, or on
+    /// On a value that was made of operands, fetched from a blob file, or taken out of an entity: the runs stand behind the entries that made it, or on
     /// one of them.
     Merged,
     Backward,
@@ -78,8 +79,10 @@ pub(crate) struct VisibleIter<R: InternalIterator> {
     position: Position,
     /// Backward: the key that is shown. Forward: the key being skipped.
     saved_key: Vec<u8>,
-    /// Backward: the value that is shown.
+    /// Backward, or merged: the value that is shown.
     saved_value: Slice,
+    /// The entity that the saved value is the default column of.
+    saved_entity: Option<Slice>,
     /// Seek keys are built here.
     target: Vec<u8>,
     failed: Option<Error>,
@@ -115,6 +118,7 @@ impl<R: Run> VisibleIter<R> {
             position: Position::Nowhere,
             saved_key: Vec::new(),
             saved_value: Slice::copied(b""),
+            saved_entity: None,
             target: Vec::new(),
             failed: None,
             until_pulse: PULSE_PERIOD,
@@ -179,6 +183,14 @@ impl<R: Run> VisibleIter<R> {
             Position::Forward => self.runs.value_slice(),
             Position::Merged | Position::Backward => self.saved_value.clone(),
             Position::Nowhere => not_on_an_entry(),
+        }
+    }
+
+    /// The columns; panics unless valid.
+    pub(crate) fn columns(&self) -> Result<Columns> {
+        match (self.position, &self.saved_entity) {
+            (Position::Merged | Position::Backward, Some(entity)) => Columns::parse(entity),
+            _ => Ok(Columns::of_value(self.value())),
         }
     }
 
@@ -517,18 +529,21 @@ impl<R: Run> VisibleIter<R> {
     #[cold]
     fn fetch_forward(&mut self, kind: ValueKind) -> Result<()> {
         self.save_key();
-        self.saved_value = self.fetched(kind, self.runs.value())?;
+        let value = self.runs.value_slice();
+        self.save_fetched(kind, value)?;
         self.position = Position::Merged;
         Ok(())
     }
 
-    /// What the value of an entry of the saved key stands for, which is of a kind that leads elsewhere.
+    /// Saves what the value of an entry of the saved key stands for, which is of a kind with a form of its own.
     #[cold]
-    fn fetched(&self, kind: ValueKind, value: &[u8]) -> Result<Slice> {
-        match &self.blobs {
-            Some(blobs) if kind == ValueKind::BlobIndex => blobs.value(&self.saved_key, value),
-            _ => Err(kind.unsupported()),
-        }
+    fn save_fetched(&mut self, kind: ValueKind, value: Slice) -> Result<()> {
+        (self.saved_value, self.saved_entity) = match (kind, &self.blobs) {
+            (ValueKind::BlobIndex, Some(blobs)) => (blobs.value(&self.saved_key, &value)?, None),
+            (ValueKind::WideColumnEntity, _) => (Slice::copied(default_column(&value)?), Some(value)),
+            _ => return Err(kind.unsupported()),
+        };
+        Ok(())
     }
 
     /// A step that ends on nothing to show: a call of its own, so that the step that all scans are made of is compiled into
@@ -547,7 +562,8 @@ impl<R: Run> VisibleIter<R> {
             None => SequenceNumber::ZERO,
         };
         self.operands.clear();
-        let mut base = None;
+        self.saved_entity = None;
+        let mut has_base = false;
         while self.runs.valid() && self.is_on_saved_key() {
             self.count_down(watch)?;
             let entry = ParsedKey::parse(self.runs.key())?;
@@ -562,24 +578,31 @@ impl<R: Run> VisibleIter<R> {
             match ToReader::of(entry.kind) {
                 ToReader::Operand => self.operands.push(self.runs.value())?,
                 ToReader::Value => {
-                    base = Some(self.runs.value_slice());
+                    self.saved_value = self.runs.value_slice();
+                    has_base = true;
                     break;
                 }
                 ToReader::Nothing => break,
                 ToReader::Unresolved(kind) => {
-                    base = Some(self.fetched(kind, self.runs.value())?);
+                    let value = self.runs.value_slice();
+                    self.save_fetched(kind, value)?;
+                    has_base = true;
                     break;
                 }
             }
             self.skip()?;
         }
         self.operands.reverse();
-        self.save_merged(base.as_deref())
+        self.save_merged(has_base)
     }
 
-    /// Makes the saved value of the operands, the oldest first, over their base.
-    fn save_merged(&mut self, base: Option<&[u8]>) -> Result<()> {
+    /// Makes the saved value of the operands, the oldest first, over what it is, if that is their base.
+    fn save_merged(&mut self, has_base: bool) -> Result<()> {
+        let base = has_base.then_some(&self.saved_value[..]);
         let merged = self.operands.merged(self.merge.as_deref(), &self.saved_key, base)?;
+        if let Some(entity) = &self.saved_entity {
+            self.saved_entity = Some(Slice::from(with_default_column(entity, &merged)?));
+        }
         self.saved_value = Slice::copied(&merged);
         self.operands.clear();
         Ok(())
@@ -650,6 +673,7 @@ impl<R: Run> VisibleIter<R> {
         // The kind of the base, if it leads elsewhere: it is fetched only if it is shown.
         let mut reference = None;
         self.operands.clear();
+        self.saved_entity = None;
         while self.runs.valid() && self.is_on_saved_key() {
             self.count_down(watch)?;
             let entry = ParsedKey::parse(self.runs.key())?;
@@ -701,14 +725,13 @@ impl<R: Run> VisibleIter<R> {
             }
         }
         if let (Some(kind), ToReader::Operand | ToReader::Unresolved(_)) = (reference, newest) {
-            self.saved_value = self.fetched(kind, &self.saved_value)?;
+            self.save_fetched(kind, self.saved_value.clone())?;
             if newest != ToReader::Operand {
                 return Ok(ToReader::Value);
             }
         }
         if newest == ToReader::Operand {
-            let base = has_base.then(|| self.saved_value.clone());
-            self.save_merged(base.as_deref())?;
+            self.save_merged(has_base)?;
         }
         Ok(newest)
     }

@@ -153,9 +153,9 @@ mod tests {
         let effects = |bytes: &[u8], purpose| {
             Undecided::default().effects(bytes, LOG, purpose).map(drop).map_err(|error| error.kind()).err()
         };
-        let entity = record(1, 1, b"\x16\x01a\x01b");
-        assert_eq!(effects(&entity, Purpose::Reading), None);
-        assert_eq!(effects(&entity, Purpose::Writing), Some(ErrorKind::NotSupported));
+        let timed = record(1, 1, b"\x18\x01a\x01b");
+        assert_eq!(effects(&timed, Purpose::Reading), None);
+        assert_eq!(effects(&timed, Purpose::Writing), Some(ErrorKind::NotSupported));
         for (rest, kind) in [
             (&b"\x12\x0a\x01x"[..], ErrorKind::NotSupported),
             (b"\x13\x0a\x01x", ErrorKind::NotSupported),

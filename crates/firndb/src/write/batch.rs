@@ -13,6 +13,7 @@ mod record;
 
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::coding::{Reader, put_length_prefixed, put_varint32};
+use crate::format::entity::{default_column, encode};
 use crate::format::key::{ColumnFamilyId, SequenceNumber, ValueKind};
 use crate::format::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX, exceeded};
 
@@ -68,6 +69,8 @@ enum Obstacle {
     KeyTooLong(usize),
     ValueTooLong(usize),
     TooManyOperations,
+    /// Two columns of an entity have one name.
+    SameColumns,
     /// It was written, and nobody knows whether it is there.
     InDoubt,
     /// None, if its checksums are those of what was added.
@@ -151,6 +154,61 @@ impl WriteBatch {
         value: impl AsRef<[u8]>,
     ) -> &mut Self {
         self.add(family.into(), 0x01, 0x05, key.as_ref(), Some(value.as_ref()))
+    }
+
+    /// Gives `key` columns, in any order, in the default family: see [`Columns`](crate::Columns).
+    ///
+    /// A batch with an entity that has two columns of one name is refused when it is written.
+    ///
+    /// ```
+    /// let mut batch = firndb::WriteBatch::new();
+    /// batch.put_entity("alice", [("city", "Oslo"), ("age", "31")]);
+    /// assert_eq!(batch.len(), 1);
+    /// ```
+    pub fn put_entity<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        columns: impl IntoIterator<Item = (N, V)>,
+    ) -> &mut Self {
+        self.put_entity_cf(ColumnFamilyId::DEFAULT, key, columns)
+    }
+
+    /// Gives `key` columns in `family`; see [`WriteBatch::put_entity`].
+    pub fn put_entity_cf<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        family: impl Into<FamilyRef>,
+        key: impl AsRef<[u8]>,
+        columns: impl IntoIterator<Item = (N, V)>,
+    ) -> &mut Self {
+        match self.entity(columns) {
+            Some(entity) => self.put_encoded_entity(family, key.as_ref(), &entity),
+            None => self,
+        }
+    }
+
+    /// The bytes of an entity; else notes why there are none.
+    pub(crate) fn entity<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        columns: impl IntoIterator<Item = (N, V)>,
+    ) -> Option<Vec<u8>> {
+        let columns: Vec<(N, V)> = columns.into_iter().collect();
+        let borrowed = columns.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect();
+        match encode(borrowed) {
+            Ok(entity) => Some(entity),
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                self.obstacle = Obstacle::SameColumns;
+                None
+            }
+            Err(_) => {
+                let len = columns.iter().map(|(name, value)| name.as_ref().len() + value.as_ref().len()).sum();
+                self.obstacle = Obstacle::ValueTooLong(len);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn put_encoded_entity(&mut self, family: impl Into<FamilyRef>, key: &[u8], entity: &[u8]) -> &mut Self {
+        self.add(family.into(), 0x16, 0x17, key, Some(entity))
     }
 
     /// Deletes `key` from the default family.
@@ -437,6 +495,9 @@ impl WriteBatch {
             if !operation.is_ours() {
                 return Err(operation.kind.unsupported());
             }
+            if operation.kind == ValueKind::WideColumnEntity {
+                default_column(operation.value)?;
+            }
             found += 1;
         }
         batch.check_count(found)?;
@@ -504,6 +565,9 @@ impl WriteBatch {
             Obstacle::KeyTooLong(len) => exceeded("a key", len, KEY_BYTES_MAX),
             Obstacle::ValueTooLong(len) => exceeded("a value", len, VALUE_BYTES_MAX),
             Obstacle::TooManyOperations => too_many_operations(),
+            Obstacle::SameColumns => {
+                Error::new(ErrorKind::InvalidArgument, "the batch has an entity with two columns of one name")
+            }
             Obstacle::None | Obstacle::Protected => return self.verify_checksums(),
             Obstacle::InDoubt => Error::new(
                 ErrorKind::InvalidArgument,

@@ -11,6 +11,7 @@ Scripts have a word a line; bytes are in hex, and `-` for none:
   put F K V, delete F K, single F K, range F A B, merge F K V, entity F K V
   batch N              the next N operations are one batch
   flush F, compact F, sync
+  wide F K N:V,N:V     an entity of these columns, `-` for none; entities prints all keys and their columns (9.8)
   prepare K V          of a two-phase transaction that nobody commits; rollback ends it
   absent F K           K must not be there
   walk F K             prints the keys from K on in both directions, with `prefix_same_as_start` (9.8)
@@ -96,6 +97,13 @@ def main():
             family, key = rest.rsplit(" ", 1)
             for keys in store.walks(family, unhex(key)):
                 print(" ".join(found.hex() or "-" for found in keys))
+        elif word == "wide":
+            family, key, columns = rest.rsplit(" ", 2)
+            pairs = [] if columns == "-" else [pair.split(":") for pair in columns.split(",")]
+            store.wide(family, unhex(key), [(bytes.fromhex(name), bytes.fromhex(value)) for name, value in pairs])
+        elif word == "entities":
+            for key, columns in store.entities():
+                print(key.hex() or "-", ",".join("%s:%s" % (name.hex(), value.hex()) for name, value in columns) or "-")
         elif word == "ticker":
             print(store.ticker(rest))
         elif word == "say":

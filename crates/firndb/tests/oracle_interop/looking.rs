@@ -37,8 +37,8 @@ fn cases() -> Vec<Case> {
     use Reads::{All, Fails};
     use Release::{Nine, Seven};
     let mut all = vec![
-        case(Nine, "", "PUTS\nentity default 7a 6262\n", Fails("entity", true)),
-        case(Nine, "", "PUTS\nentity default 7a 6262\nflush default\n", Fails("entity", true)),
+        case(Nine, "", "PUTS\nentity default 7a 6262\n", All(301)),
+        case(Nine, "", "PUTS\nentity default 7a 6262\nflush default\n", All(301)),
         case(Seven, "enable_blob_files=true;min_blob_size=100;", "PUTS\nflush default\n", All(300)),
         case(
             Nine,

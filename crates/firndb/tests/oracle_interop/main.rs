@@ -8,6 +8,7 @@ mod blobs;
 mod compat;
 mod copies;
 mod damage;
+mod entities;
 mod filters;
 mod firn;
 mod forms;

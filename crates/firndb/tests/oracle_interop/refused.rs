@@ -5,7 +5,7 @@ use std::path::Path;
 use firndb::{Db, ErrorKind, Options};
 use firndb_testkit::hex;
 
-use crate::rocks::{Release, drive, ldb};
+use crate::rocks::{Release, drive};
 
 /// What must be refused: its name in the message, and what makes it.
 struct Refused {
@@ -22,9 +22,7 @@ const fn refused(name: &'static str, release: Release, options: &'static str, sc
 const PREPARED: &str = "PUTS\nclose\nopen two_phase;\nprepare 61 62\n";
 
 /// `PUTS` stands for many puts; the others are done as they are.
-const REFUSED: [Refused; 5] = [
-    refused("entity", Release::Nine, "", "entity default 61 6262\n"),
-    refused("entity", Release::Nine, "", "entity default 61 6262\nflush default\n"),
+const REFUSED: [Refused; 3] = [
     refused(
         "plain table",
         Release::Seven,
@@ -119,27 +117,5 @@ fn oracle_what_cannot_be_read_is_refused_by_name_and_stays_whole() {
         let found = dump(&dir);
         let found: String = found.lines().filter(|l| !l.starts_with("7a7a ")).map(|line| format!("{line}\n")).collect();
         assert!(found == expected, "{} of {:?}: not what it was before we were asked", case.name, case.release);
-    }
-}
-
-#[test]
-#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
-fn oracle_what_ldb_of_11_1_writes_that_cannot_be_read_is_refused_by_name_in_log_and_table() {
-    let cases: [(&'static str, &[&str], &[&str]); 1] = [("entity", &[], &["put_entity", "key00010", "name:value"])];
-    for (name, options, command) in cases {
-        let temp = tempfile::tempdir().expect("a directory");
-        let dir = temp.path().join("db");
-        let case = refused(name, Release::Eleven, "", "");
-        let lines: String = (0..2000).map(|i| format!("key{i:05} ==> value{i}value{i}\n")).collect();
-        let say = |arguments: &[&str], input: &str| ldb(Release::Eleven, &dir, &[options, arguments].concat(), input);
-        say(&["--create_if_missing", "load"], &lines);
-        say(command, "");
-        assert_refused(&case, "as it was left", use_it(Db::open_read_only(&dir, Options::default())));
-        // Opening flushes what was in the log.
-        say(&["put", "later", "1"], "");
-        assert_refused(&case, "flushed", use_it(Db::open_read_only(&dir, Options::default())));
-        assert_refused(&case, "for writing", use_it(Db::open_with(&dir, Options::default())));
-        let left = say(&["scan"], "");
-        assert!(left.lines().filter(|line| line.contains(" ==> ")).count() > 1900, "{name}: {left}");
     }
 }

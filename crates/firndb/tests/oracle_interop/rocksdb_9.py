@@ -111,6 +111,18 @@ class Nine:
                 getattr(walk, step)()
             yield keys
 
+    def wide(self, f, key, columns):
+        self.families[f].put_entity(key, [name for name, _ in columns], [value for _, value in columns])
+
+    def entities(self):
+        found = list(self.db.entities())
+        if list(self.db.entities(True)) != found[::-1]:
+            raise Exception("backwards is not forwards")
+        for key, columns in found:
+            if self.db.get_entity(key) != columns:
+                raise Exception("get_entity of %s differs from the iterator" % key.hex())
+        return found
+
     def ticker(self, name):
         text = self.own.get_statistics()
         return next(line.split()[-1] for line in text.splitlines() if line.startswith(name + " COUNT"))

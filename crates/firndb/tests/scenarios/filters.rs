@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use firndb::{
-    CompactionFilter, CompactionFilterFactory, Db, ErrorKind, FilterContext, FilterDecision, FilterEntry, FilterReason,
-    FilterRule, FsOp, MergeRule, ReadOptions, Snapshot, TtlDb,
+    Columns, CompactionFilter, CompactionFilterFactory, Db, ErrorKind, FilterContext, FilterDecision, FilterEntry,
+    FilterReason, FilterRule, FsOp, MergeRule, ReadOptions, Snapshot, TtlDb,
 };
 
 use crate::lab::{Lab, all, fill, settle};
@@ -286,4 +286,70 @@ fn what_files_that_go_hid_does_not_come_back_and_what_is_above_them_stays() {
     lab.verify();
     let db = Db::open_read_only(crate::lab::DIR, lab.options.clone()).expect("it opens");
     assert_eq!(db.delete_files_in_range::<&str>(..).expect_err("refused").kind(), ErrorKind::ReadOnly);
+}
+
+/// Removes people of nowhere, moves those of Oslo, and makes a plain value of those of Rome.
+struct Movers;
+
+struct Mover;
+
+impl CompactionFilter for Mover {
+    fn filter(&mut self, _: &[u8], entry: FilterEntry<'_>) -> FilterDecision {
+        match entry {
+            FilterEntry::Value(b"plain") => FilterDecision::ChangeColumns(vec![(b"city".to_vec(), b"Bern".to_vec())]),
+            _ => FilterDecision::Keep,
+        }
+    }
+
+    fn filter_entity(&mut self, _: &[u8], columns: &Columns) -> FilterDecision {
+        match columns.get("city") {
+            None => FilterDecision::Remove,
+            Some(b"Oslo") => {
+                FilterDecision::ChangeColumns(vec![(b"city".to_vec(), b"Bergen".to_vec()), (Vec::new(), b"x".to_vec())])
+            }
+            Some(b"Rome") => FilterDecision::Change(b"of Rome".to_vec()),
+            Some(_) => FilterDecision::Keep,
+        }
+    }
+}
+
+impl CompactionFilterFactory for Movers {
+    fn name(&self) -> &str {
+        "test.Movers"
+    }
+
+    fn create(&self, _: &FilterContext) -> Option<Box<dyn CompactionFilter>> {
+        Some(Box::new(Mover))
+    }
+}
+
+#[test]
+fn a_filter_sees_the_columns_of_an_entity_and_may_change_them() {
+    let rule = FilterRule::Custom(Arc::new(Movers));
+    let lab = Lab::new().change(|options| options.family.compaction_filter_factory = Some(rule));
+    let db = lab.open();
+    db.put_entity("a", [("name", "Ann")]).expect("written");
+    db.put_entity("b", [("city", "Oslo"), ("name", "Bo")]).expect("written");
+    db.put_entity("c", [("city", "Rome")]).expect("written");
+    db.put_entity("d", [("city", "Paris"), ("", "d")]).expect("written");
+    put(&db, &[("e", "plain"), ("f", "other")]);
+    let snapshot = db.snapshot();
+    let before: Vec<_> = ["a", "b", "c", "d", "e"].map(|key| db.get_entity(key).expect("readable")).into();
+    db.compact_range::<&str>(..).expect("compacted");
+    let options = ReadOptions { snapshot: Some(snapshot.clone()), ..ReadOptions::default() };
+    let family = db.default_column_family();
+    let seen: Vec<_> =
+        ["a", "b", "c", "d", "e"].map(|key| family.get_entity_with(key, &options).expect("readable")).into();
+    assert_eq!(seen, before, "a snapshot sees what it saw");
+    drop((snapshot, options));
+    db.put_entity("z", [("city", "Bonn")]).expect("written");
+    db.compact_range::<&str>(..).expect("compacted");
+    let shown = |key: &str| db.get_entity(key).expect("readable").map(|columns| format!("{columns:?}"));
+    assert_eq!(shown("a"), None);
+    assert_eq!(shown("b").as_deref(), Some(r#"{"": "x", "city": "Bergen"}"#));
+    assert_eq!(shown("c").as_deref(), Some(r#"{"": "of Rome"}"#));
+    assert_eq!(shown("d").as_deref(), Some(r#"{"": "d", "city": "Paris"}"#));
+    assert_eq!(shown("e").as_deref(), Some(r#"{"city": "Bern"}"#));
+    assert_eq!(shown("f").as_deref(), Some(r#"{"": "other"}"#));
+    assert_eq!(db.get("e").expect("readable").as_deref(), Some(&b""[..]), "no default column");
 }

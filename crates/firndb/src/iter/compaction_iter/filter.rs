@@ -10,6 +10,7 @@ use super::{
     CompactionIter, InternalIterator, Look, Output, Result, SequenceNumber, ToJob, ValueKind, internal_key, user_key,
 };
 use crate::error::{Error, ErrorKind};
+use crate::format::entity::{Columns, encode};
 use crate::format::key::SEEK_KIND;
 use crate::format::limits::VALUE_BYTES_MAX;
 use crate::iter::filter::{FilterDecision, FilterEntry};
@@ -38,7 +39,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         let is_first = !self.has_output;
         let is_operand = meaning == ToJob::Operand;
         match meaning {
-            ToJob::Value if is_first => {}
+            ToJob::Value | ToJob::Unresolved(ValueKind::WideColumnEntity) if is_first => {}
             ToJob::Operand if is_first || self.merge.is_none() => {}
             _ => return Ok(Look::Go),
         }
@@ -49,25 +50,20 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         if is_operand && self.merge.is_some() {
             return Ok(Look::Go);
         }
-        match self.ask(is_operand)? {
+        let decision = match meaning {
+            ToJob::Unresolved(_) => self.ask_about_columns()?,
+            _ => self.ask(is_operand)?,
+        };
+        match decision {
             FilterDecision::Change(value) => {
-                let mut number = sequence;
-                if is_operand {
-                    self.is_unmerged = true;
-                } else {
-                    self.hidden_stripe = Some(stripe);
-                    self.is_hidden_by_tombstone = false;
-                    if stripe == 0 && self.may_forget() && self.is_in_no_range() {
-                        number = SequenceNumber::ZERO;
-                        self.has_zeroed = true;
-                    }
-                }
                 let kind = if is_operand { ValueKind::Merge } else { ValueKind::Value };
-                self.queue.push_back((internal_key(user_key(&self.last), number, kind as u8), value));
-                self.output = Output::Queued;
-                self.input.next()?;
-                Ok(Look::Output)
+                self.change(value, kind, sequence, stripe)
             }
+            FilterDecision::ChangeColumns(columns) => {
+                let columns = columns.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+                self.change(encode(columns)?, ValueKind::WideColumnEntity, sequence, stripe)
+            }
+
             FilterDecision::Remove if is_operand => {
                 self.counts.filtered += 1;
                 self.input.next()?;
@@ -81,6 +77,25 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             }
             FilterDecision::Keep => Ok(Look::Go),
         }
+    }
+
+    /// Puts another value, or operand, in the place of the input's current entry.
+    fn change(&mut self, value: Vec<u8>, kind: ValueKind, sequence: SequenceNumber, stripe: usize) -> Result<Look> {
+        let mut number = sequence;
+        if kind == ValueKind::Merge {
+            self.is_unmerged = true;
+        } else {
+            self.hidden_stripe = Some(stripe);
+            self.is_hidden_by_tombstone = false;
+            if stripe == 0 && self.may_forget() && self.is_in_no_range() {
+                number = SequenceNumber::ZERO;
+                self.has_zeroed = true;
+            }
+        }
+        self.queue.push_back((internal_key(user_key(&self.last), number, kind as u8), value));
+        self.output = Output::Queued;
+        self.input.next()?;
+        Ok(Look::Output)
     }
 
     /// True if no snapshot sees the entry.
@@ -108,6 +123,22 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         let bytes = self.input.value();
         let entry = if is_operand { FilterEntry::Operand(bytes) } else { FilterEntry::Value(bytes) };
         let decision = filtering.filter.filter(user_key(&self.last), entry);
+        match decision {
+            FilterDecision::ChangeColumns(_) if is_operand => Ok(FilterDecision::Keep),
+            decision => self.decided(decision),
+        }
+    }
+
+    /// The same, of an entity. One that cannot be read is kept, for readers to hear why.
+    fn ask_about_columns(&mut self) -> Result<FilterDecision> {
+        let Some(filtering) = &mut self.filtering else { return Ok(FilterDecision::Keep) };
+        let Ok(columns) = Columns::parse(self.input.value()) else { return Ok(FilterDecision::Keep) };
+        let decision = filtering.filter.filter_entity(user_key(&self.last), &columns);
+        self.decided(decision)
+    }
+
+    /// What a filter said, checked.
+    fn decided(&mut self, decision: FilterDecision) -> Result<FilterDecision> {
         match &decision {
             FilterDecision::Keep => return Ok(decision),
             FilterDecision::SkipUntil(end) if self.order.compare(end, user_key(&self.last)) != Ordering::Greater => {
@@ -119,7 +150,9 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             }
             _ => {}
         }
-        filtering.has_acted = true;
+        if let Some(filtering) = &mut self.filtering {
+            filtering.has_acted = true;
+        }
         Ok(decision)
     }
 
@@ -171,7 +204,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 self.skip_until(end, false)?;
                 Operand::KeyRemoved
             }
-            FilterDecision::Keep => Operand::Is(self.input.value().to_vec()),
+            FilterDecision::Keep | FilterDecision::ChangeColumns(_) => Operand::Is(self.input.value().to_vec()),
         })
     }
 

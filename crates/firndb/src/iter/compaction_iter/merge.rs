@@ -1,8 +1,9 @@
 //! What a job makes of the operands of a key.
 //!
 //! Operands of one stripe are taken together, from the newest down to the first entry that is none:
-//! 1. A value below them in the stripe, a tombstone of either sort, a range tombstone, or nothing at all (the input has no older
-//!    entry of the key, and nothing below the job can): they become one value, which hides the rest of the stripe.
+//! 1. A value or an entity below them in the stripe, a tombstone of either sort, a range tombstone, or nothing at all (the input has no older
+//!    entry of the key, and nothing below the job can): they become one value, or the entity with another default column, which hides the rest of the
+//!    stripe.
 //! 2. The end of the stripe, or of what the job reads: they become one operand, if the operator can make one of two.
 //! 3. Where the operator says that it has no value, they stay as they are: it is for readers to hear why.
 
@@ -13,6 +14,7 @@ use super::{
     CompactionIter, InternalIterator, Output, ParsedKey, Result, SequenceNumber, ToJob, ValueKind, internal_key,
     user_key,
 };
+use crate::format::entity::{default_column, with_default_column};
 use crate::format::limits::VALUE_BYTES_MAX;
 use crate::format::merge::MergeRule;
 use crate::sync::Arc;
@@ -20,6 +22,7 @@ use crate::sync::Arc;
 /// What is below the operands.
 enum Base {
     Value(Vec<u8>),
+    Entity(Vec<u8>),
     /// Nothing, for certain.
     None,
     /// Something that the job does not see, or may not look through to.
@@ -67,6 +70,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 }
                 // They stay where they are: the merged value hides them.
                 ToJob::Value => break Base::Value(self.input.value().to_vec()),
+                ToJob::Unresolved(ValueKind::WideColumnEntity) => break Base::Entity(self.input.value().to_vec()),
                 ToJob::Tombstone | ToJob::SingleTombstone => break Base::None,
                 ToJob::Unresolved(_) => break Base::Unknown,
             }
@@ -78,6 +82,13 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             Base::None => full(rule, user_key(&self.last), None, &operands).map(|value| (ValueKind::Value, value)),
             Base::Value(base) => {
                 full(rule, user_key(&self.last), Some(base), &operands).map(|value| (ValueKind::Value, value))
+            }
+            Base::Entity(entity) => {
+                // One that cannot be read stays, for readers to hear why.
+                let default = default_column(entity).ok();
+                let merged = default.and_then(|base| full(rule, user_key(&self.last), Some(base), &operands));
+                let entity = merged.and_then(|value| with_default_column(entity, &value).ok());
+                entity.map(|entity| (ValueKind::WideColumnEntity, entity))
             }
         };
         match merged {
@@ -91,7 +102,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             Some((kind, value)) => {
                 self.counts.hidden += operands.len() as u64 - 1;
                 let mut number = sequence;
-                if kind == ValueKind::Value {
+                if kind != ValueKind::Merge {
                     self.hidden_stripe = Some(stripe);
                     self.is_hidden_by_tombstone = false;
                     if stripe == 0 && self.may_forget() && self.is_in_no_range() {

@@ -92,7 +92,7 @@ pub(crate) enum TransactionMark<'a> {
 impl BatchOperation<'_> {
     /// False for kinds that this version writes nothing of.
     pub(crate) fn is_ours(&self) -> bool {
-        !matches!(self.kind, ValueKind::BlobIndex | ValueKind::WideColumnEntity | ValueKind::ValuePreferredSeqno)
+        !matches!(self.kind, ValueKind::BlobIndex | ValueKind::ValuePreferredSeqno)
     }
 
     /// Refuses what is too long.
@@ -176,6 +176,15 @@ pub enum WriteOperation<'a> {
         /// The value.
         value: &'a [u8],
     },
+    /// Gives a key columns.
+    PutEntity {
+        /// In which family.
+        family: ColumnFamilyId,
+        /// The key.
+        key: &'a [u8],
+        /// The columns in RocksDB's form, which [`Columns::parse`](crate::Columns::parse) reads.
+        entity: &'a [u8],
+    },
     /// Deletes a key.
     Delete {
         /// In which family.
@@ -220,6 +229,7 @@ impl<'a> WriteOperation<'a> {
     pub fn family(&self) -> Option<ColumnFamilyId> {
         match self {
             WriteOperation::Put { family, .. }
+            | WriteOperation::PutEntity { family, .. }
             | WriteOperation::Delete { family, .. }
             | WriteOperation::SingleDelete { family, .. }
             | WriteOperation::Merge { family, .. }
@@ -232,6 +242,7 @@ impl<'a> WriteOperation<'a> {
     pub fn key(&self) -> Option<&'a [u8]> {
         match self {
             WriteOperation::Put { key, .. }
+            | WriteOperation::PutEntity { key, .. }
             | WriteOperation::Delete { key, .. }
             | WriteOperation::SingleDelete { key, .. }
             | WriteOperation::Merge { key, .. }
@@ -244,6 +255,7 @@ impl<'a> WriteOperation<'a> {
         let BatchOperation { family, kind, key, value } = operation;
         Ok(match kind {
             ValueKind::Value => WriteOperation::Put { family, key, value },
+            ValueKind::WideColumnEntity => WriteOperation::PutEntity { family, key, entity: value },
             ValueKind::Deletion => WriteOperation::Delete { family, key },
             ValueKind::SingleDeletion => WriteOperation::SingleDelete { family, key },
             ValueKind::Merge => WriteOperation::Merge { family, key, operand: value },

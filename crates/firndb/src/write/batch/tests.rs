@@ -47,7 +47,7 @@ fn a_cut_batch_is_refused_everywhere() {
 
 #[test]
 fn what_this_version_cannot_resolve_is_refused_by_name() {
-    for (record, name) in [(&b"\x16\x01a\x01b"[..], "wide-column"), (b"\x09", "two-phase")] {
+    for (record, name) in [(&b"\x18\x01a\x01b"[..], "timed put"), (b"\x09", "two-phase")] {
         let mut bytes = vec![0; HEADER_LEN];
         bytes[8] = 1;
         bytes.extend_from_slice(record);
@@ -55,6 +55,10 @@ fn what_this_version_cannot_resolve_is_refused_by_name() {
         assert_eq!(error.kind(), ErrorKind::NotSupported);
         assert!(error.to_string().contains(name), "{error}");
     }
+    let mut bytes = vec![0; HEADER_LEN];
+    bytes[8] = 1;
+    bytes.extend_from_slice(b"\x16\x01a\x02\x01\x07");
+    assert_eq!(WriteBatch::from_bytes(&bytes).expect_err("no entity").kind(), ErrorKind::Corruption);
     let mut bytes = vec![0; HEADER_LEN];
     bytes.push(0x7E);
     assert_eq!(WriteBatch::from_bytes(&bytes).expect_err("unknown").kind(), ErrorKind::Corruption);
@@ -98,6 +102,9 @@ fn shown(batch: &WriteBatch) -> String {
         let key = operation.key().unwrap_or_default().escape_ascii().to_string();
         match operation {
             WriteOperation::Put { value, .. } => format!("{key}={}", value.escape_ascii()),
+            WriteOperation::PutEntity { entity, .. } => {
+                format!("{key}{:?}", crate::Columns::parse(entity).expect("sound"))
+            }
             WriteOperation::Merge { operand, .. } => format!("{key}+{}", operand.escape_ascii()),
             WriteOperation::DeleteRange { end, .. } => format!("-{key}..{}", end.escape_ascii()),
             WriteOperation::Delete { .. } => format!("-{key}"),
@@ -111,13 +118,15 @@ fn shown(batch: &WriteBatch) -> String {
 #[test]
 fn every_sort_of_operation_is_shown_with_its_family() {
     let mut batch = sample();
-    batch.put_log_data("note");
-    assert_eq!(shown(&batch), "cherry=dark = -x -y ~z -a..c -..m m+1 +2 (note)");
+    batch.put_log_data("note").put_entity("p", [("y", "2"), ("", "1")]);
+    assert_eq!(shown(&batch), "cherry=dark = -x -y ~z -a..c -..m m+1 +2 (note) p{\"\": \"1\", \"y\": \"2\"}");
     let families: Vec<_> = batch.iter().map(|op| op.expect("sound").family().map(|id| id.0)).collect();
-    let expected = [0, 300, 0, 1, 0, 0, 7, 0, 1].map(Some).into_iter().chain([None]);
+    let expected = [0, 300, 0, 1, 0, 0, 7, 0, 1].map(Some).into_iter().chain([None, Some(0)]);
     assert_eq!(families, expected.collect::<Vec<_>>());
-    assert_eq!((batch.len(), batch.data_size()), (9, batch.as_bytes().len()));
-    assert_eq!(WriteBatch::from_bytes(batch.as_bytes()).expect("sound").len(), 9);
+    assert_eq!((batch.len(), batch.data_size()), (10, batch.as_bytes().len()));
+    assert_eq!(WriteBatch::from_bytes(batch.as_bytes()).expect("sound").len(), 10);
+    batch.put_entity("p", [("y", "2"), ("y", "1")]);
+    assert_eq!(batch.check().expect_err("twice").kind(), ErrorKind::InvalidArgument);
 }
 
 #[test]
