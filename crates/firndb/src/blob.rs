@@ -11,10 +11,13 @@
 //! value, `v64 size` as stored, `u8 codec`; 2: `v64 expiration`, then as 1. When something expires is a matter of RocksDB's
 //! older BlobDB, and is not looked at here.
 //!
-//! Flow: `version::blob_readers` (which file) -> **[`read`]**; `offline::verify` -> **[`verify`]**. Nothing is trusted: lengths are
+//! Flow: `version::new_blobs` -> [`builder`]; `version::blob_readers` (which file) -> **[`read`]**; `offline::verify` ->
+//! **[`verify`]**. Nothing is trusted: lengths are
 //! compared with the file before anything is allocated.
 //!
 //! Source: RocksDB `db/blob/blob_log_format.h`, `db/blob/blob_index.h`.
+
+pub(crate) mod builder;
 
 use std::path::Path;
 
@@ -235,7 +238,10 @@ fn bad(path: &Path, offset: u64, kind: CorruptionKind, what: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::builder::BlobFileBuilder;
     use super::*;
+    use crate::format::compression::Compression;
+    use crate::format::key::ColumnFamilyId;
     use crate::fs::{CreateMode, Fs, MemoryFs};
 
     const PATH: &str = "/000007.blob";
@@ -270,6 +276,37 @@ mod tests {
         let fs = MemoryFs::default();
         fs.create(Path::new(PATH), CreateMode::New).expect("new").append(bytes).expect("memory");
         fs.open_random(Path::new(PATH)).expect("there")
+    }
+
+    #[test]
+    fn the_builder_writes_what_is_read_and_verified() {
+        let build = |codec: Compression, blobs: &[(&[u8], &[u8])]| {
+            let fs = MemoryFs::default();
+            let file = fs.create(Path::new(PATH), CreateMode::New).expect("new");
+            let mut builder = BlobFileBuilder::new(file, FileNumber(7), ColumnFamilyId(0), codec).expect("memory");
+            let places: Vec<_> = blobs.iter().map(|(key, value)| builder.add(key, value).expect("memory")).collect();
+            let size = builder.size();
+            let (count, bytes) = builder.finish().expect("memory");
+            let file = fs.open_random(Path::new(PATH)).expect("there");
+            assert_eq!(file.size().expect("memory"), size + FOOTER_LEN as u64);
+            verify(&*file, Path::new(PATH), count, bytes).expect("sound");
+            for ((key, value), place) in blobs.iter().zip(&places) {
+                let mut reference = Vec::new();
+                place.encode(&mut reference);
+                assert_eq!(BlobIndex::parse(&reference).expect("sound"), BlobIndex::Blob(*place));
+                assert_eq!(read(&*file, Path::new(PATH), place, key, true).expect("sound"), *value);
+            }
+            let mut whole = vec![0; file.size().expect("memory") as usize];
+            file.read_at(0, &mut whole).expect("memory");
+            (whole, places)
+        };
+        assert_eq!(build(Compression::None, &BLOBS), written(&BLOBS));
+        let long = vec![b'x'; 200_000];
+        for codec in [Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd, Compression::Zlib] {
+            if codec.is_writable() {
+                build(codec, &[(b"a", &long), (b"b", b"short"), (b"c", b""), (b"d", &long)]);
+            }
+        }
     }
 
     const BLOBS: [(&[u8], &[u8]); 3] = [(b"a", b"value of a"), (b"key", b""), (b"", b"of the empty key")];

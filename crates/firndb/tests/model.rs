@@ -32,6 +32,11 @@ fn columns<'a>(value: &'a [u8], tag: &'a [u8]) -> [(&'static str, &'a [u8]); 2] 
     [("tag", tag), ("", value)]
 }
 
+fn sorted_names(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
 struct View {
     iter: firndb::Iter,
     expected: Vec<(Vec<u8>, Vec<u8>)>,
@@ -369,6 +374,13 @@ impl Run {
             self.options.fs.list(&self.dir).expect("lists").iter().filter(|e| e.name.ends_with(".sst")).count();
         if self.options.background == BackgroundMode::Manual {
             assert_eq!(tables, live, "{}: tables on disk", self.label);
+            let on_disk = self.options.fs.list(&self.dir).expect("lists").into_iter();
+            let on_disk: Vec<_> = on_disk.map(|entry| entry.name).filter(|name| name.ends_with(".blob")).collect();
+            let listed = self.db().live_files().expect("listed");
+            let name = |file: &firndb::LiveFile| file.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let listed: Vec<_> =
+                listed.files().iter().filter_map(name).filter(|name| name.ends_with(".blob")).collect();
+            assert_eq!(sorted_names(on_disk), sorted_names(listed), "{}: blob files on disk", self.label);
         }
     }
 
@@ -521,6 +533,36 @@ fn option_sets() -> Vec<(&'static str, Options)> {
             tiny(&|o| {
                 o.family.compaction_style = CompactionStyle::Fifo;
                 o.family.compaction_options_fifo.allow_compaction = true;
+            }),
+        ),
+        (
+            "long values in blob files",
+            tiny(&|o| {
+                o.family.enable_blob_files = true;
+                o.family.min_blob_size = 30;
+                o.family.blob_file_size = 1500;
+            }),
+        ),
+        (
+            "all values in blob files, which are collected",
+            tiny(&|o| {
+                o.family.enable_blob_files = true;
+                o.family.blob_file_size = 4000;
+                o.family.blob_compression_type = Compression::Lz4;
+                o.family.enable_blob_garbage_collection = true;
+                o.family.blob_garbage_collection_age_cutoff = 0.5;
+                o.family.blob_garbage_collection_force_threshold = 0.3;
+            }),
+        ),
+        (
+            "universal, blob files of compactions only",
+            tiny(&|o| {
+                o.family.compaction_style = CompactionStyle::Universal;
+                o.family.enable_blob_files = true;
+                o.family.min_blob_size = 10;
+                o.family.blob_file_starting_level = 1;
+                o.family.enable_blob_garbage_collection = true;
+                o.family.blob_garbage_collection_age_cutoff = 1.0;
             }),
         ),
         (

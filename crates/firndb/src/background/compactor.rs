@@ -348,6 +348,7 @@ impl Compactor {
             tables: Arc::clone(&resources.tables),
             statistics: Arc::clone(&resources.statistics),
             table,
+            blobs: family.options().blobs(picked.output_level),
             levels: family.levels(),
             filter: if picked.is_drop || picked.is_trivial_move { None } else { family.filter_of(picked) },
         }

@@ -13,7 +13,7 @@ use crate::options::FamilyOptions;
 use crate::superversion::{FamilyState, Published};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Arc, Mutex};
-use crate::table::builder::TableConfig;
+use crate::version::new_blobs::OutputConfig;
 use crate::write::StallConfig;
 
 /// A column family and what its jobs need.
@@ -89,9 +89,9 @@ impl Family {
         self.options.load().levels()
     }
 
-    /// How the family's tables are built.
-    pub(crate) fn table(&self) -> TableConfig {
-        self.options.load().table()
+    /// How the family's flushes write.
+    pub(crate) fn flush_output(&self) -> OutputConfig {
+        self.options.load().flush_output()
     }
 
     /// True if a filter is given.

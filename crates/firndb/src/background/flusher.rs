@@ -311,7 +311,7 @@ impl Flusher {
         let mut outputs = Vec::new();
         for ((family, job), filter) in jobs.into_iter().zip(&filters) {
             let _pin = resources.pin_job(&family, "flush");
-            match job.run(&self.context, family.table(), filter.as_ref(), &frozen, cancel) {
+            match job.run(&self.context, family.flush_output(), filter.as_ref(), &frozen, cancel) {
                 Ok(output) => outputs.push(output),
                 Err(error) => {
                     flush::discard(&*resources.fs, &outputs);

@@ -59,8 +59,9 @@ impl Resources {
 
     /// Files that a failed edit left behind, and that turned out not to be needed, go to the janitor.
     pub(crate) fn take_orphans(&self) {
-        let orphans = self.versions.take_orphans();
-        self.obsolete_tables(orphans.into_iter().map(|number| (number, 0)));
+        for (number, kind) in self.versions.take_orphans() {
+            self.janitor.obsolete(kind, number, 0);
+        }
     }
 
     /// After a failure that may be that of an edit. MANIFEST may have the edit or not, and a crash would show which: a new

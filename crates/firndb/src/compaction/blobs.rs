@@ -1,18 +1,23 @@
-//! What a compaction does to blob files: references go in, and those that do not come out again leave garbage.
+//! What a compaction does to blob files: references go in, and those that do not come out again leave garbage; values go out
+//! into new files, long ones and those that leave the oldest files.
 //!
-//! Flow: the merged inputs -> [`Metered`] counts what goes in -> the job, which tells [`Outflow`] what comes out -> the garbage of
-//! each file, for the edit. A job whose inputs refer to no blob file has `()` for an outflow, and pays for none of this.
+//! Flow: the merged inputs -> [`Metered`] counts what goes in -> the job, which writes through an [`Outflow`] -> the garbage of
+//! each file and the new files, for the edit. A job whose inputs refer to no blob file, in a family that makes none, has `()` for
+//! an outflow, and pays for none of this.
 //!
-//! Source: RocksDB `db/blob/blob_garbage_meter.h`.
+//! Source: RocksDB `db/blob/blob_garbage_meter.h`, `CompactionIterator::GarbageCollectBlobIfNeeded`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::blob::BlobIndex;
-use crate::error::{CorruptionKind, Error, Result};
-use crate::format::key::{FileNumber, ParsedKey, ValueKind};
+use crate::error::{CorruptionKind, Error, ErrorKind, Result};
+use crate::format::key::{FileNumber, ParsedKey, ValueKind, append_internal_key};
 use crate::iter::InternalIterator;
-use crate::version::edit::BlobGarbage;
+use crate::iter::compaction_iter::FetchBlob;
+use crate::table::builder::TableBuilder;
+use crate::version::edit::{BlobGarbage, BlobMeta};
+use crate::version::new_blobs::NewBlobs;
 
 /// References by the file that they lead to: those that went in, and those that came out.
 #[derive(Debug, Default)]
@@ -57,29 +62,100 @@ impl Flow {
     }
 }
 
-/// Told of every entry that is written, and of the oldest blob file that the current output refers to.
+/// Writes every entry that is kept, and notes the oldest blob file that the current output refers to.
 pub(super) trait Outflow {
-    fn written(&self, key: &[u8], value: &[u8], oldest: &mut FileNumber) -> Result<()>;
+    fn write(&mut self, key: &[u8], value: &[u8], builder: &mut TableBuilder, oldest: &mut FileNumber) -> Result<()>;
+
+    /// At the end: what the edit adds, bytes that were written, and the files.
+    fn finish(&mut self) -> Result<NewFiles> {
+        Ok(NewFiles::default())
+    }
+}
+
+/// Blob files that a job has written.
+#[derive(Debug, Default)]
+pub(super) struct NewFiles {
+    pub(super) additions: Vec<BlobMeta>,
+    pub(super) bytes: u64,
 }
 
 impl Outflow for () {
     #[inline(always)]
-    fn written(&self, _: &[u8], _: &[u8], _: &mut FileNumber) -> Result<()> {
-        Ok(())
+    fn write(&mut self, key: &[u8], value: &[u8], builder: &mut TableBuilder, _: &mut FileNumber) -> Result<()> {
+        builder.add(key, value)
     }
 }
 
-impl Outflow for &RefCell<Flow> {
-    fn written(&self, key: &[u8], value: &[u8], oldest: &mut FileNumber) -> Result<()> {
-        if let Some((file, one)) = referred(key, value)? {
-            let mut flow = self.borrow_mut();
-            let sum = flow.out_of.entry(file).or_default();
-            *sum = sum.and(one);
+/// The outflow of a job that reads references, or makes some.
+pub(super) struct Blobs<'a> {
+    /// `None`: nothing that goes in is a reference.
+    pub(super) flow: Option<&'a RefCell<Flow>>,
+    pub(super) new: Option<&'a mut NewBlobs>,
+    /// Values in files before this one leave them.
+    pub(super) first_kept: FileNumber,
+    pub(super) fetch: FetchBlob,
+    pub(super) key: Vec<u8>,
+}
+
+impl Blobs<'_> {
+    /// The value of a reference into one of the oldest files; `None` if it stays there, as one does that cannot be read.
+    fn relocated(&self, key: &ParsedKey<'_>, reference: &[u8]) -> Result<Option<Vec<u8>>> {
+        if self.first_kept.0 == 0 || key.kind != ValueKind::BlobIndex {
+            return Ok(None);
+        }
+        match BlobIndex::parse(reference)? {
+            BlobIndex::Blob(place) if place.file < self.first_kept => {}
+            _ => return Ok(None),
+        }
+        match (self.fetch)(key.user_key, reference) {
+            Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::NotSupported) => Ok(None),
+            fetched => fetched.map(Some),
+        }
+    }
+}
+
+impl Outflow for Blobs<'_> {
+    fn write(&mut self, key: &[u8], value: &[u8], builder: &mut TableBuilder, oldest: &mut FileNumber) -> Result<()> {
+        let parsed = ParsedKey::parse(key)?;
+        let fetched = self.relocated(&parsed, value)?;
+        let (key, value) = match &fetched {
+            None => (key, value),
+            Some(fetched) => {
+                self.key.clear();
+                append_internal_key(&mut self.key, parsed.user_key, parsed.sequence, ValueKind::Value as u8);
+                (&self.key[..], &fetched[..])
+            }
+        };
+        let moved = match &mut self.new {
+            None => None,
+            Some(new) => new.take(key, value)?,
+        };
+        let mut note = |file: FileNumber| {
             if oldest.0 == 0 || file < *oldest {
                 *oldest = file;
             }
+        };
+        if let Some(moved) = moved {
+            note(moved.file);
+            return builder.add(moved.key, moved.reference);
+        }
+        builder.add(key, value)?;
+        if let Some((file, one)) = referred(key, value)? {
+            note(file);
+            if let Some(flow) = self.flow {
+                let mut flow = flow.borrow_mut();
+                let sum = flow.out_of.entry(file).or_default();
+                *sum = sum.and(one);
+            }
         }
         Ok(())
+    }
+
+    fn finish(&mut self) -> Result<NewFiles> {
+        match &mut self.new {
+            None => Ok(NewFiles::default()),
+            Some(new) => Ok(NewFiles { additions: new.finish()?, bytes: new.bytes() }),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod tests;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use crate::blob::builder::BlobConfig;
 use crate::clock::{CancelToken, Clock};
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
@@ -20,7 +21,7 @@ use crate::format::key::{FileNumber, SequenceNumber, user_key};
 use crate::fs::paced::{Pace, paced};
 use crate::fs::{CreateMode, Fs, RateLimiter, WritableFile};
 use crate::iter::InternalIterator;
-use crate::iter::compaction_iter::CompactionIter;
+use crate::iter::compaction_iter::{CompactionIter, FetchBlob};
 use crate::iter::filter::{Filtering, JobFilter};
 use crate::iter::lineage::Lineage;
 use crate::iter::merging::MergingIter;
@@ -32,11 +33,12 @@ use crate::table::builder::{TableBuildContext, TableBuilder, TableConfig};
 use crate::table::reader::TableReadOptions;
 use crate::version::edit::{FileMeta, VersionEdit};
 use crate::version::level_iter::{LevelIter, TableOrLevelIter};
+use crate::version::new_blobs::{BlobContext, NewBlobs};
 use crate::version::set::{OutputGuard, VersionSet};
 use crate::version::table_cache::TableCache;
 use crate::version::{Level, TableFile, Version};
 
-use super::blobs::{Flow, Metered, Outflow};
+use super::blobs::{Blobs, Flow, Metered, Outflow};
 use super::picker::{Compaction, LevelConfig};
 
 /// Bytes that are read from an input at once.
@@ -53,6 +55,8 @@ pub(crate) struct CompactionContext {
     pub(crate) tables: Arc<TableCache>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) table: TableConfig,
+    /// Which values go into new blob files.
+    pub(crate) blobs: Option<BlobConfig>,
     pub(crate) levels: LevelConfig,
     pub(crate) filter: Option<JobFilter>,
 }
@@ -62,6 +66,7 @@ pub(crate) struct CompactionContext {
 pub(crate) struct CompactionOutput {
     edit: VersionEdit,
     guards: Vec<OutputGuard>,
+    blob_paths: Vec<PathBuf>,
     pub(crate) inputs: Vec<(u32, FileNumber, u64)>,
     pub(crate) outputs: Vec<FileNumber>,
     pub(crate) output_level: u32,
@@ -216,11 +221,28 @@ impl Writer<'_> {
         let order = self.family.config.order.clone();
         let inputs = self.inputs(&order, frozen)?;
         let merged = MergingIter::new(order.clone(), self.runs(&order, &inputs.covered)?);
-        if self.compaction.files().all(|(_, file)| file.meta.oldest_blob.0 == 0) {
-            return self.write_merged(merged, (), &inputs, frozen, cancel);
+        let has_references = self.compaction.files().any(|(_, file)| file.meta.oldest_blob.0 != 0);
+        if !has_references && self.context.blobs.is_none() {
+            return self.write_merged(merged, &mut (), &inputs, frozen, cancel);
         }
+        let mut new = self.context.blobs.clone().map(|config| NewBlobs::new(config, self.blob_context()));
         let flow = RefCell::new(Flow::default());
-        self.write_merged(Metered { input: merged, flow: &flow }, &flow, &inputs, frozen, cancel)?;
+        let outflow = &mut Blobs {
+            flow: has_references.then_some(&flow),
+            new: new.as_mut(),
+            first_kept: self.first_kept_blob(),
+            fetch: self.fetch(),
+            key: Vec::new(),
+        };
+        let written = match has_references {
+            false => self.write_merged(merged, outflow, &inputs, frozen, cancel),
+            true => self.write_merged(Metered { input: merged, flow: &flow }, outflow, &inputs, frozen, cancel),
+        };
+        // What is there is removed, if this fails.
+        let (guards, paths) = new.map(NewBlobs::into_files).unwrap_or_default();
+        self.output.guards.extend(guards);
+        self.output.blob_paths = paths;
+        written?;
         self.output.edit.blob_garbage = flow.borrow().garbage()?;
         let blobs = &self.compaction.version.blobs;
         match self.output.edit.blob_garbage.iter().find(|(file, _)| !blobs.contains(*file)) {
@@ -232,10 +254,36 @@ impl Writer<'_> {
         }
     }
 
+    fn blob_context(&self) -> BlobContext {
+        let context = self.context;
+        BlobContext {
+            fs: Arc::clone(&context.fs),
+            dir: context.dir.clone(),
+            clock: Arc::clone(&context.clock),
+            rate_limiter: context.rate_limiter.clone(),
+            pace: Pace::Compaction,
+            versions: Arc::clone(&context.versions),
+            family: self.family.id(),
+        }
+    }
+
+    /// Values in blob files before this one are moved to new ones; 0: none is.
+    fn first_kept_blob(&self) -> FileNumber {
+        let collection = self.context.levels.blobs;
+        collection.map_or(FileNumber(0), |collection| self.compaction.version.blobs.first_kept(collection))
+    }
+
+    /// What references in the inputs stand for.
+    fn fetch(&self) -> FetchBlob {
+        let (tables, version) = (Arc::clone(&self.context.tables), Arc::clone(&self.compaction.version));
+        let options = TableReadOptions { fill_cache: false, verify_checksums: true, ..TableReadOptions::default() };
+        Arc::new(move |key, reference| tables.blob(&version, key, reference, &options))
+    }
+
     fn write_merged<I: InternalIterator>(
         &mut self,
         merged: I,
-        outflow: impl Outflow,
+        outflow: &mut impl Outflow,
         inputs: &Inputs,
         frozen: &FrozenSnapshots,
         cancel: &CancelToken,
@@ -255,6 +303,7 @@ impl Writer<'_> {
         .covered_by(&inputs.range_tombstones)
         .merged_by(self.family.config.merge.as_ref())
         .filtered_by(self.filtering(frozen))
+        .fetching_by((!self.compaction.version.blobs.is_empty()).then(|| self.fetch()))
         .cancelled_by(cancel);
         iter.seek_to_first()?;
         let compaction = self.compaction;
@@ -265,12 +314,12 @@ impl Writer<'_> {
                 self.begin(inputs)?;
             }
             if let Some(current) = &mut self.current {
-                current.builder.add(key, value).map_err(|error| match error.kind() {
+                let written = outflow.write(key, value, &mut current.builder, &mut current.oldest_blob);
+                written.map_err(|error| match error.kind() {
                     // A merge of what is in order is in order.
                     ErrorKind::Internal => disordered(compaction),
                     _ => error,
                 })?;
-                outflow.written(key, value, &mut current.oldest_blob)?;
                 if iter.is_older_version() {
                     current.builder.count_older_version();
                 }
@@ -285,6 +334,9 @@ impl Writer<'_> {
             self.begin(inputs)?;
         }
         self.end(None)?;
+        let new = outflow.finish()?;
+        self.output.edit.blob_additions = new.additions;
+        self.output.bytes_written += new.bytes;
         self.output.entries_read = counts.read;
         if counts.read != inputs.entries && !counts.is_partial {
             return Err(Error::corrupt(
@@ -480,6 +532,7 @@ impl Writer<'_> {
     fn remove_outputs(&mut self) {
         self.current = None;
         remove(&*self.context.fs, &self.paths);
+        remove(&*self.context.fs, &self.output.blob_paths);
     }
 }
 
@@ -527,6 +580,7 @@ pub(crate) fn install(
             if !output.is_trivial_move && !failed.are_files_kept {
                 let path = |number: &FileNumber| -> PathBuf { Path::new(&context.dir).join(file_name::table(*number)) };
                 remove(&*context.fs, &output.outputs.iter().map(path).collect::<Vec<_>>());
+                remove(&*context.fs, &output.blob_paths);
             }
             Err(failed.into())
         }

@@ -27,6 +27,7 @@ use crate::superversion::{FamilyState, FrozenSnapshots};
 use crate::sync::Arc;
 use crate::table::builder::{TableBuildContext, TableBuilder, TableConfig};
 use crate::version::edit::{FileMeta, VersionEdit};
+use crate::version::new_blobs::{BlobContext, NewBlobs, OutputConfig};
 use crate::version::set::{OutputGuard, VersionSet};
 
 use std::path::PathBuf;
@@ -57,9 +58,9 @@ pub(crate) struct FlushOutput {
     family: Arc<FamilyState>,
     flushed: Vec<u64>,
     edit: VersionEdit,
-    /// The new file, protected until this is dropped.
-    guard: Option<OutputGuard>,
-    path: Option<PathBuf>,
+    /// Of the new files, which are protected until this is dropped.
+    guards: Vec<OutputGuard>,
+    paths: Vec<PathBuf>,
     pub(crate) file: Option<FileNumber>,
     pub(crate) bytes: u64,
     pub(crate) entries_read: u64,
@@ -118,28 +119,43 @@ impl FlushJob {
     pub(crate) fn run(
         self,
         context: &FlushContext,
-        table: TableConfig,
+        config: OutputConfig,
         filter: Option<&JobFilter>,
         frozen: &FrozenSnapshots,
         cancel: &CancelToken,
     ) -> Result<FlushOutput> {
         let guard = context.versions.new_output();
         let path = context.dir.join(file_name::table(guard.number()));
-        let result = self.write(context, table, filter, frozen, cancel, (&guard, &path));
+        let mut blobs = config.blobs.map(|blobs| NewBlobs::new(blobs, self.blob_context(context)));
+        let result = self.write(context, config.table, (&mut blobs, filter), frozen, cancel, (&guard, &path));
+        let (mut guards, mut paths) = blobs.map(NewBlobs::into_files).unwrap_or_default();
         match result {
             Ok(mut output) => {
                 if output.file.is_some() {
-                    output.guard = Some(guard);
-                    output.path = Some(path);
+                    guards.push(guard);
+                    paths.push(path);
+                    (output.guards, output.paths) = (guards, paths);
                 } else {
                     remove(&*context.fs, &path);
                 }
                 Ok(output)
             }
             Err(error) => {
-                remove(&*context.fs, &path);
+                paths.iter().chain([&path]).for_each(|path| remove(&*context.fs, path));
                 Err(error)
             }
+        }
+    }
+
+    fn blob_context(&self, context: &FlushContext) -> BlobContext {
+        BlobContext {
+            fs: Arc::clone(&context.fs),
+            dir: context.dir.clone(),
+            clock: Arc::clone(&context.clock),
+            rate_limiter: context.rate_limiter.clone(),
+            pace: Pace::Flush,
+            versions: Arc::clone(&context.versions),
+            family: self.family.id(),
         }
     }
 
@@ -147,7 +163,7 @@ impl FlushJob {
         &self,
         context: &FlushContext,
         table: TableConfig,
-        filter: Option<&JobFilter>,
+        (blobs, filter): (&mut Option<NewBlobs>, Option<&JobFilter>),
         frozen: &FrozenSnapshots,
         cancel: &CancelToken,
         (guard, path): (&OutputGuard, &std::path::Path),
@@ -172,8 +188,9 @@ impl FlushJob {
         let range_tombstones = self.range_tombstones(&config.order);
         let runs = self.memtables.iter().rev().map(|memtable| memtable.iter()).collect();
         let merged = MergingIter::new(config.order.clone(), runs);
-        let (read, written, lineage) =
-            copy(merged, &range_tombstones, config.merge.as_ref(), filter, frozen, cancel, &mut builder)?;
+        let target = (&mut builder, blobs.as_mut());
+        let copied = copy(merged, &range_tombstones, config.merge.as_ref(), filter, frozen, cancel, target)?;
+        let Copied { read, written, lineage, oldest_blob } = copied;
         let expected: u64 = self.memtables.iter().map(|memtable| memtable.entry_count()).sum();
         if read != expected {
             return Err(Error::corrupt_at(
@@ -194,8 +211,8 @@ impl FlushJob {
                 lineage,
                 ..VersionEdit::default()
             },
-            guard: None,
-            path: None,
+            guards: Vec::new(),
+            paths: Vec::new(),
             file: None,
             bytes: 0,
             entries_read: read,
@@ -228,13 +245,18 @@ impl FlushJob {
             ));
         }
         file.sync_data()?;
+        if let Some(blobs) = blobs {
+            output.edit.blob_additions = blobs.finish()?;
+            output.bytes = blobs.bytes();
+        }
         context.fs.sync_dir(&context.dir)?;
         let mut meta = FileMeta::of_table(guard.number(), &built);
+        meta.oldest_blob = oldest_blob;
         meta.oldest_ancester_time = oldest;
         meta.range_deleted_bytes = hidden;
         meta.creation_time = now;
         output.file = Some(guard.number());
-        output.bytes = built.size;
+        output.bytes += built.size;
         output.edit.new_files.push((0, meta));
         Ok(output)
     }
@@ -250,7 +272,17 @@ impl FlushJob {
     }
 }
 
-/// Copies what survives of `input` into the builder; the numbers of entries read and written, and what readers see of it.
+/// What a flush did to entries.
+struct Copied {
+    read: u64,
+    written: u64,
+    /// What readers see of it.
+    lineage: Lineage,
+    /// The oldest blob file that the table refers to; 0: none.
+    oldest_blob: FileNumber,
+}
+
+/// Copies what survives of `input` into the builder, and long values into blob files.
 fn copy<I: InternalIterator>(
     input: I,
     range_tombstones: &Arc<RangeTombstones>,
@@ -258,8 +290,8 @@ fn copy<I: InternalIterator>(
     filter: Option<&JobFilter>,
     frozen: &FrozenSnapshots,
     cancel: &CancelToken,
-    builder: &mut TableBuilder,
-) -> Result<(u64, u64, Lineage)> {
+    (builder, mut blobs): (&mut TableBuilder, Option<&mut NewBlobs>),
+) -> Result<Copied> {
     let order = range_tombstones.order().clone();
     // Older tables may hold any key: a flush drops no tombstone.
     let nothing_is_bottom = |_: &[u8]| false;
@@ -270,17 +302,30 @@ fn copy<I: InternalIterator>(
             .filtered_by(filter.and_then(|filter| filter.make(frozen.newest_snapshot)))
             .cancelled_by(cancel);
     iter.seek_to_first()?;
-    let mut written = 0;
+    let (mut written, mut oldest_blob) = (0, FileNumber(0));
     while iter.valid() {
         let (key, value) = iter.entry();
-        builder.add(key, value)?;
+        let moved = match &mut blobs {
+            None => None,
+            Some(blobs) => blobs.take(key, value)?,
+        };
+        match moved {
+            None => builder.add(key, value)?,
+            Some(moved) => {
+                builder.add(moved.key, moved.reference)?;
+                // Their numbers ascend.
+                if oldest_blob.0 == 0 {
+                    oldest_blob = moved.file;
+                }
+            }
+        }
         if iter.is_older_version() {
             builder.count_older_version();
         }
         written += 1;
         iter.next()?;
     }
-    Ok((iter.counts().read, written, iter.lineage()))
+    Ok(Copied { read: iter.counts().read, written, lineage: iter.lineage(), oldest_blob })
 }
 
 /// Removes a file that was never installed; what cannot be removed is an orphan, which the next open takes.
@@ -289,9 +334,9 @@ fn remove(fs: &dyn Fs, path: &std::path::Path) {
     let _ = fs.remove_file(path);
 }
 
-/// Removes the files of flushes that no edit ever named.
+/// Removes the files of flushes that no edit ever named, blob files too.
 pub(crate) fn discard(fs: &dyn Fs, outputs: &[FlushOutput]) {
-    for path in outputs.iter().filter_map(|output| output.path.as_ref()) {
+    for path in outputs.iter().flat_map(|output| &output.paths) {
         remove(fs, path);
     }
 }

@@ -32,7 +32,7 @@ fn memtables_become_one_table_and_go_with_its_installation() {
     let lab = full();
     let job = FlushJob::pick(&lab.family).expect("two are full");
     let output = job
-        .run(&context(&lab), TableConfig::default(), None, &frozen(&[1, 9]), &CancelToken::default())
+        .run(&context(&lab), TableConfig::default().into(), None, &frozen(&[1, 9]), &CancelToken::default())
         .expect("written");
     assert!(lab.version().files().next().is_none(), "nothing is installed yet");
     // A reader at a snapshot may change over, and one above all entries; one in between may not.
@@ -53,7 +53,7 @@ fn a_flush_that_fails_or_is_called_off_leaves_nothing_behind_and_can_be_tried_ag
     let lab = full();
     let try_once = |cancel: &CancelToken| {
         let job = FlushJob::pick(&lab.family).expect("two are full");
-        job.run(&context(&lab), TableConfig::default(), None, &frozen(&[9]), cancel)
+        job.run(&context(&lab), TableConfig::default().into(), None, &frozen(&[9]), cancel)
     };
     for op in [FsOp::Create, FsOp::Append, FsOp::Sync, FsOp::SyncDir] {
         let pattern = if op == FsOp::SyncDir { "*" } else { "*.sst" };
@@ -75,8 +75,9 @@ fn a_flush_that_fails_or_is_called_off_leaves_nothing_behind_and_can_be_tried_ag
 fn a_table_whose_edit_may_have_been_written_stays() {
     let lab = full();
     let job = FlushJob::pick(&lab.family).expect("two are full");
-    let output =
-        job.run(&context(&lab), TableConfig::default(), None, &frozen(&[9]), &CancelToken::default()).expect("written");
+    let output = job
+        .run(&context(&lab), TableConfig::default().into(), None, &frozen(&[9]), &CancelToken::default())
+        .expect("written");
     lab.fs.inject(Fault::on(FsOp::Sync, "MANIFEST*", FaultEffect::Eio));
     install(&lab.fs, &lab.versions, vec![output], Vec::new(), reached()).expect_err("outcome unknown");
     assert_eq!((lab.files().len(), lab.version().file_count()), (1, 0));

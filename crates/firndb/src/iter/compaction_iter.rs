@@ -27,7 +27,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::clock::CancelToken;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::key::{ParsedKey, SequenceNumber, TRAILER_LEN, ValueKind, internal_key, user_key};
 use crate::format::merge::MergeRule;
@@ -79,6 +79,9 @@ enum Output {
     Queued,
 }
 
+/// What a reference of a user key stands for.
+pub(crate) type FetchBlob = Arc<dyn Fn(&[u8], &[u8]) -> Result<Vec<u8>> + Send + Sync>;
+
 /// What a second look at an entry comes to (`compaction_iter/filter.rs`).
 enum Look {
     /// Nothing: the entry is as any other.
@@ -124,6 +127,7 @@ pub(crate) struct CompactionIter<I, B> {
     range_tombstones: Option<Arc<RangeTombstones>>,
     filtering: Option<Box<Filtering>>,
     merge: Option<Arc<MergeRule>>,
+    fetch: Option<FetchBlob>,
     /// What became of operands: internal keys and values.
     queue: VecDeque<(Vec<u8>, Vec<u8>)>,
 }
@@ -161,6 +165,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             range_tombstones: None,
             filtering: None,
             merge: None,
+            fetch: None,
             queue: VecDeque::new(),
         }
     }
@@ -168,6 +173,13 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
     /// Merges operands by this rule; without one, or by one that nobody gave, they stay as they are.
     pub(crate) fn merged_by(mut self, rule: Option<&Arc<MergeRule>>) -> Self {
         self.merge = rule.filter(|rule| !matches!(***rule, MergeRule::Unknown(_))).cloned();
+        self
+    }
+
+    /// Says what a reference to a blob file stands for: filters are shown it, and operands are merged with it. Without, a
+    /// reference stays as it is.
+    pub(crate) fn fetching_by(mut self, fetch: Option<FetchBlob>) -> Self {
+        self.fetch = fetch;
         self
     }
 
@@ -410,6 +422,19 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             self.has_zeroed = true;
         }
         Ok(true)
+    }
+
+    /// What the input's current reference stands for; `None` if that cannot be known: it stays, for readers to hear why.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    #[cold]
+    fn fetched(&self) -> Result<Option<Vec<u8>>> {
+        let Some(fetch) = &self.fetch else { return Ok(None) };
+        match fetch(user_key(self.input.key()), self.input.value()) {
+            Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::NotSupported) => Ok(None),
+            fetched => fetched.map(Some),
+        }
     }
 
     /// True if a range tombstone in the entry's stripe covers it.

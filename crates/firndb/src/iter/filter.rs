@@ -106,7 +106,7 @@ pub struct FilterContext {
 /// Decides, entry by entry, what a compaction keeps.
 ///
 /// It is shown the newest version that the job has of a key if that is a value or an entity, and every merge operand. It is not shown
-/// deletions, values in blob files, values below another entry of the same key, what merging brought forth, what range deletions hide, and **nothing
+/// deletions, values below another entry of the same key, what merging brought forth, what range deletions hide, and **nothing
 /// that a snapshot sees**: readers of an existing snapshot find what they found before. (RocksDB shows all, and its snapshots
 /// lose what a filter removes.) A file that a compaction only moves to another level is not read, hence not filtered;
 /// newer versions of a key may be in levels above, or in memtables, where the job does not see them.
@@ -115,6 +115,13 @@ pub struct FilterContext {
 pub trait CompactionFilter: Send {
     /// Decides about `entry` of `key`. Keys come in the family's order.
     fn filter(&mut self, key: &[u8], entry: FilterEntry<'_>) -> FilterDecision;
+
+    /// Decides about a key whose value is in a blob file by the key alone; `None`, the default: the value is fetched, and
+    /// [`filter`](Self::filter) decides.
+    fn filter_by_key(&mut self, key: &[u8]) -> Option<FilterDecision> {
+        let _ = key;
+        None
+    }
 
     /// Decides about a key that has columns. `Change` makes a plain value of it. By default it stays.
     fn filter_entity(&mut self, key: &[u8], columns: &Columns) -> FilterDecision {

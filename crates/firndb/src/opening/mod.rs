@@ -340,6 +340,8 @@ impl Opening {
         let newest_options =
             self.listing.0.iter().filter(|(kind, _)| *kind == FileKind::Options).map(|(_, n)| *n).max();
         let mut found = Vec::new();
+        let lost_before = lost::numbers_in_lost(&*self.options.fs, &self.dir)?;
+        let has_lost_tables = !lost_before.is_empty() || !self.replayed.report.set_aside.is_empty();
         for (kind, number) in &self.listing.0 {
             let is_orphan = match kind {
                 FileKind::Table => self.is_orphan_table(*number),
@@ -354,7 +356,7 @@ impl Opening {
                 // The newest one that was there before stays beside ours, as RocksDB keeps two.
                 FileKind::Options => Some(*number) != newest_options && Some(*number) != old_options,
                 FileKind::Current | FileKind::Identity | FileKind::Lock | FileKind::InfoLog => false,
-                FileKind::Blob => self.is_orphan_blob(*number),
+                FileKind::Blob => self.is_orphan_blob(*number, has_lost_tables),
             };
             if is_orphan {
                 found.push((*kind, *number));
@@ -363,10 +365,12 @@ impl Opening {
         Ok(found)
     }
 
-    /// One that MANIFEST has never named may be the only copy of values, if MANIFEST lost an edit: it stays where it is.
-    fn is_orphan_blob(&self, number: FileNumber) -> bool {
-        let is_named = self.recovered.past.blobs.contains(&number);
-        is_named && !self.versions.live_versions().iter().any(|version| version.blobs.contains(number))
+    /// One that MANIFEST has never named is what a crash left before its edit; or the only copy of values, if MANIFEST lost that
+    /// edit. Then the table that refers to it, synced before the edit, was lost, too: as long as there are such tables, the file
+    /// stays where it is. Without the table nobody would find anything in it.
+    fn is_orphan_blob(&self, number: FileNumber, has_lost_tables: bool) -> bool {
+        let is_worthless = self.recovered.past.blobs.contains(&number) || !has_lost_tables;
+        is_worthless && !self.versions.live_versions().iter().any(|version| version.blobs.contains(number))
     }
 
     fn is_orphan_table(&self, number: FileNumber) -> bool {
@@ -397,7 +401,7 @@ impl Opening {
                 }
                 FileKind::Blob => {
                     tables_of_blobs.forget_blob(number);
-                    versions.names_blob(number) || versions.live_versions().iter().any(|v| v.blobs.contains(number))
+                    versions.is_protected(number) || versions.live_versions().iter().any(|v| v.blobs.contains(number))
                 }
                 FileKind::Manifest => versions.is_manifest_needed(number),
                 kind => versions.is_held(kind, number),

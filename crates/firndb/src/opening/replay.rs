@@ -81,7 +81,7 @@ impl Opening {
         // Nobody has a snapshot yet.
         let frozen =
             FrozenSnapshots { sequences: vec![job.largest_sequence()], newest_snapshot: None, keeps_everything: false };
-        job.run(&self.flushes, family.options.table(), None, &frozen, &CancelToken::default())
+        job.run(&self.flushes, family.options.flush_output(), None, &frozen, &CancelToken::default())
     }
 
     /// Moves the orphans that hold, or may hold, what nothing else holds out of the reach of the janitor.

@@ -79,7 +79,9 @@ impl FamilyOptions {
             return Err(refuse(ErrorKind::InvalidArgument, what));
         }
         let is_meant = match key.name {
-            "compression" | "compression_per_level" | "bottommost_compression" => (key.show)(self) == value,
+            "compression" | "compression_per_level" | "bottommost_compression" | "blob_compression_type" => {
+                (key.show)(self) == value
+            }
             "filter_policy" => {
                 let known = ["bloomfilter:", "ribbonfilter:"];
                 ["", "nullptr"].contains(&value) || known.iter().any(|name| value.starts_with(name))

@@ -1,9 +1,12 @@
 //! What the owners below are handed of a family's options: small configs, each with what one of them needs.
 
+use crate::blob::builder::BlobConfig;
 use crate::compaction::picker::{FifoConfig, LevelConfig, LevelTargets, Picker, UniversalConfig};
 use crate::format::compression::Compression;
 use crate::table::builder::TableConfig;
 use crate::version::Version;
+use crate::version::blobs::BlobCollection;
+use crate::version::new_blobs::OutputConfig;
 use crate::write::StallConfig;
 
 use super::{CompactionStyle, FamilyOptions, IndexType};
@@ -56,7 +59,26 @@ impl FamilyOptions {
             pri: self.compaction_pri,
             ttl_s: self.ttl,
             period_s: self.periodic_compaction_seconds,
+            blobs: self.enable_blob_garbage_collection.then_some(BlobCollection {
+                age_cutoff: self.blob_garbage_collection_age_cutoff,
+                force_threshold: self.blob_garbage_collection_force_threshold,
+            }),
         }
+    }
+
+    /// Which values jobs that write tables of `level` put into blob files.
+    pub(crate) fn blobs(&self, level: usize) -> Option<BlobConfig> {
+        let is_wanted = self.enable_blob_files && level >= self.blob_file_starting_level as usize;
+        is_wanted.then_some(BlobConfig {
+            min_bytes: self.min_blob_size,
+            file_bytes: self.blob_file_size,
+            compression: self.blob_compression_type,
+        })
+    }
+
+    /// How flushes write.
+    pub(crate) fn flush_output(&self) -> OutputConfig {
+        OutputConfig { table: self.table(), blobs: self.blobs(0) }
     }
 
     /// How flushes write tables. Source: RocksDB `GetCompressionFlush`.

@@ -115,6 +115,26 @@ pub struct FamilyOptions {
     pub metadata_block_size: usize,
     /// With a two-level index, the filter is cut as the index is. Default: false.
     pub partition_filters: bool,
+    /// Long values go into blob files, apart from their keys, when memtables are flushed and tables compacted: compactions then
+    /// carry references from table to table, and not the values. Default: false. Whatever it says, values that are in blob
+    /// files are read.
+    pub enable_blob_files: bool,
+    /// Bytes from which on a value is long. Default: 0, all values.
+    pub min_blob_size: u64,
+    /// Bytes at which a blob file is ended. Default: 256 MiB.
+    pub blob_file_size: u64,
+    /// Codec of values in blob files, each by itself. Default: none.
+    pub blob_compression_type: Compression,
+    /// Compactions put values that they meet in the oldest blob files into new ones, so that those become empty and go.
+    /// Default: false; a blob file then goes when nothing refers to it nor to any older one.
+    pub enable_blob_garbage_collection: bool,
+    /// Which blob files are the oldest, as a part of all: 0 to 1. Default: 0.25.
+    pub blob_garbage_collection_age_cutoff: f64,
+    /// Compactions are made to empty the oldest blob file when this part of its bytes, and of those that only its tables keep,
+    /// is garbage: 0 to 1. Default: 1, never. In leveled families.
+    pub blob_garbage_collection_force_threshold: f64,
+    /// The first level whose tables refer to blob files that are made. Default: 0, flushes make them, too.
+    pub blob_file_starting_level: u32,
     /// Version of the table format written, 2 to 7; 5, the default, is the newest that RocksDB 7.8 reads. 6 needs 8.6, and 7
     /// needs 10.4.
     pub format_version: u32,
@@ -157,6 +177,14 @@ impl Default for FamilyOptions {
             index_type: IndexType::BinarySearch,
             metadata_block_size: 4096,
             partition_filters: false,
+            enable_blob_files: false,
+            min_blob_size: 0,
+            blob_file_size: 256 << 20,
+            blob_compression_type: Compression::None,
+            enable_blob_garbage_collection: false,
+            blob_garbage_collection_age_cutoff: 0.25,
+            blob_garbage_collection_force_threshold: 1.0,
+            blob_file_starting_level: 0,
             format_version: 5,
         }
     }

@@ -88,6 +88,19 @@ macro_rules! flag {
     };
 }
 
+/// A field that is a part of something: RocksDB writes six digits.
+macro_rules! part {
+    ($field:ident) => {
+        FamilyKey {
+            name: stringify!($field),
+            place: Place::Family,
+            is_mutable: true,
+            show: |options| format!("{:.6}", options.$field),
+            take: |options, text| put(&mut options.$field, real(text)),
+        }
+    };
+}
+
 macro_rules! of_database {
     ($field:ident, $parse:path) => {
         DatabaseKey {
@@ -279,6 +292,20 @@ pub(crate) const FAMILY: &[FamilyKey] = &[
     },
     number!(Table, true, metadata_block_size),
     flag!(Table, true, partition_filters),
+    flag!(Family, true, enable_blob_files),
+    number!(Family, true, min_blob_size),
+    number!(Family, true, blob_file_size),
+    FamilyKey {
+        name: "blob_compression_type",
+        place: Place::Family,
+        is_mutable: true,
+        show: |options| codec_name(options.blob_compression_type).to_owned(),
+        take: |options, text| put(&mut options.blob_compression_type, codec(text)),
+    },
+    flag!(Family, true, enable_blob_garbage_collection),
+    part!(blob_garbage_collection_age_cutoff),
+    part!(blob_garbage_collection_force_threshold),
+    number!(Family, true, blob_file_starting_level),
     number!(Table, true, format_version),
 ];
 
@@ -324,7 +351,7 @@ pub(super) fn values_of(name: &str) -> String {
         writable.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     };
     match name {
-        "compression" => format!("one of {}", codecs()),
+        "compression" | "blob_compression_type" => format!("one of {}", codecs()),
         "compression_per_level" => format!("some of {}, with a colon between them", codecs()),
         "bottommost_compression" => format!("one of {}, {NO_CODEC_OF_ITS_OWN}", codecs()),
         "filter_policy" => {
@@ -338,7 +365,12 @@ pub(super) fn values_of(name: &str) -> String {
             format!("some of {}, in braces", show_inner(INNER_UNIVERSAL, &CompactionOptionsUniversal::default()))
         }
         FIFO => format!("some of {}, in braces", show_inner(INNER_FIFO, &CompactionOptionsFifo::default())),
-        "disable_auto_compactions" | "whole_key_filtering" | "partition_filters" => "true or false".to_owned(),
+        "disable_auto_compactions"
+        | "whole_key_filtering"
+        | "partition_filters"
+        | "enable_blob_files"
+        | "enable_blob_garbage_collection" => "true or false".to_owned(),
+        "blob_garbage_collection_age_cutoff" | "blob_garbage_collection_force_threshold" => "0 to 1".to_owned(),
         "max_bytes_for_level_multiplier" => "a number".to_owned(),
         _ => "a whole number, perhaps with one of k, m, g, t behind it".to_owned(),
     }
@@ -645,9 +677,17 @@ mod tests {
             index_type: _,
             metadata_block_size: _,
             partition_filters: _,
+            enable_blob_files: _,
+            min_blob_size: _,
+            blob_file_size: _,
+            blob_compression_type: _,
+            enable_blob_garbage_collection: _,
+            blob_garbage_collection_age_cutoff: _,
+            blob_garbage_collection_force_threshold: _,
+            blob_file_starting_level: _,
             format_version: _,
         } = FamilyOptions::default();
-        assert_eq!(FAMILY.len(), 33);
+        assert_eq!(FAMILY.len(), 41);
     }
 
     #[test]
@@ -695,11 +735,19 @@ mod tests {
             index_type: IndexType::TwoLevel,
             metadata_block_size: 555,
             partition_filters: true,
+            enable_blob_files: true,
+            min_blob_size: 10,
+            blob_file_size: 12,
+            blob_compression_type: Compression::None,
+            enable_blob_garbage_collection: true,
+            blob_garbage_collection_age_cutoff: 0.5,
+            blob_garbage_collection_force_threshold: 0.75,
+            blob_file_starting_level: 2,
             format_version: 4,
         };
         let mut again = FamilyOptions::default();
         let differs = |key: &&FamilyKey| (key.show)(&options) != (key.show)(&FamilyOptions::default());
-        assert_eq!(FAMILY.iter().filter(differs).count(), FAMILY.len() - 1, "all but the codec differ");
+        assert_eq!(FAMILY.iter().filter(differs).count(), FAMILY.len() - 2, "all but the codecs differ");
         for key in FAMILY {
             (key.take)(&mut again, &(key.show)(&options)).expect(key.name);
         }

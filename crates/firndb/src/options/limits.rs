@@ -62,6 +62,17 @@ impl FamilyOptions {
         check(FORMAT_VERSIONS.contains(&self.format_version), "format_version must be 2 to 7")?;
         let bits = self.bloom_bits_per_key.unwrap_or(*BLOOM_BITS.start());
         check(BLOOM_BITS.contains(&bits), "bloom_bits_per_key must be 0.5 to 100")?;
+        check(self.blob_file_size >= FILE_BYTES_MIN, "blob_file_size must be at least 1024 bytes")?;
+        for (part, name) in [
+            (self.blob_garbage_collection_age_cutoff, "blob_garbage_collection_age_cutoff"),
+            (self.blob_garbage_collection_force_threshold, "blob_garbage_collection_force_threshold"),
+        ] {
+            check((0.0..=1.0).contains(&part), format!("{name} must be 0 to 1"))?;
+        }
+        check(
+            self.blob_compression_type.is_writable(),
+            "blob_compression_type: this build cannot write the chosen codec",
+        )?;
         check(self.compression.is_writable(), "compression: this build cannot write the chosen codec")?;
         check(
             self.compression_per_level.iter().all(|codec| codec.is_writable()),
@@ -126,6 +137,10 @@ impl FamilyOptions {
         let universal = &mut self.compaction_options_universal;
         universal.min_merge_width = universal.min_merge_width.max(2);
         universal.max_merge_width = universal.max_merge_width.max(universal.min_merge_width);
+        self.blob_file_size = self.blob_file_size.max(FILE_BYTES_MIN);
+        for part in [&mut self.blob_garbage_collection_age_cutoff, &mut self.blob_garbage_collection_force_threshold] {
+            *part = part.clamp(0.0, 1.0);
+        }
         self.format_version = self.format_version.clamp(*FORMAT_VERSIONS.start(), *FORMAT_VERSIONS.end());
         self.put_in_order();
     }

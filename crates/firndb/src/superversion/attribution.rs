@@ -49,7 +49,7 @@ type Holders<K> = BTreeMap<K, (u64, Vec<usize>)>;
 /// For each pin: what would be free if no pin held it. `current` are the published views of all families, `waiting` the
 /// obsolete files that are not unlinked yet, with their sizes.
 ///
-/// A table or memtable that no current view names is kept by the pins whose views name it: by one alone (exclusive), or by
+/// A table, blob file or memtable that no current view names is kept by the pins whose views name it: by one alone (exclusive), or by
 /// several (shared). A log, MANIFEST or OPTIONS file that waits is kept by the holds that say so. Ending a pin frees exactly
 /// its exclusive bytes.
 pub(crate) fn attribute(
@@ -57,15 +57,19 @@ pub(crate) fn attribute(
     current: &[Arc<SuperVersion>],
     waiting: &[(FileKind, FileNumber, u64)],
 ) -> Vec<Held> {
+    let files_of = |version: &Version| -> Vec<(FileNumber, u64)> {
+        let tables = version.files().map(|(_, file)| (file.number(), file.meta.size));
+        tables.chain(version.blobs.iter().map(|blob| (blob.file.meta.number, blob.file.meta.bytes))).collect()
+    };
     let live: HashSet<FileNumber> =
-        current.iter().flat_map(|view| view.version.files().map(|(_, file)| file.number())).collect();
+        current.iter().flat_map(|view| files_of(&view.version)).map(|(number, _)| number).collect();
     let live_memtables: HashSet<(ColumnFamilyId, u64)> =
         current.iter().flat_map(|view| view.memtables().map(|memtable| (view.config.id, memtable.id))).collect();
     let mut files: Holders<FileNumber> = BTreeMap::new();
     let mut memtables: Holders<(ColumnFamilyId, u64)> = BTreeMap::new();
     let hold_version = |files: &mut Holders<FileNumber>, version: &Version, pins: &[usize]| {
-        for (_, file) in version.files().filter(|(_, file)| !live.contains(&file.number())) {
-            files.entry(file.number()).or_insert_with(|| (file.meta.size, Vec::new())).1.extend(pins);
+        for (number, bytes) in files_of(version).into_iter().filter(|(number, _)| !live.contains(number)) {
+            files.entry(number).or_insert_with(|| (bytes, Vec::new())).1.extend(pins);
         }
     };
     // Many pins have few views: each is looked at once.
@@ -78,7 +82,7 @@ pub(crate) fn attribute(
             }
             Pinned::Files(hold) => {
                 hold.versions.iter().for_each(|version| hold_version(&mut files, version, &[pin]));
-                let others = waiting.iter().filter(|(kind, ..)| *kind != FileKind::Table);
+                let others = waiting.iter().filter(|(kind, ..)| !matches!(kind, FileKind::Table | FileKind::Blob));
                 for (_, number, bytes) in others.filter(|(kind, number, _)| hold.keeps(*kind, *number)) {
                     files.entry(*number).or_insert_with(|| (*bytes, Vec::new())).1.push(pin);
                 }

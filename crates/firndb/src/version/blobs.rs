@@ -37,6 +37,15 @@ pub(crate) struct LiveBlob {
     pub(crate) garbage: BlobGarbage,
 }
 
+/// How the oldest blob files are emptied by compactions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct BlobCollection {
+    /// Which part of all files is the oldest.
+    pub(crate) age_cutoff: f64,
+    /// From which part of garbage on compactions are made for it.
+    pub(crate) force_threshold: f64,
+}
+
 /// The blob files of a version, by number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlobFiles {
@@ -102,6 +111,43 @@ impl BlobFiles {
         let is_garbage = |blob: &LiveBlob| blob.garbage.count >= blob.file.meta.count;
         self.all.retain(|number, blob| !is_garbage(blob) || named.binary_search(number).is_ok());
         Ok(self)
+    }
+
+    /// How many files are the oldest.
+    fn count_of_oldest(&self, collection: BlobCollection) -> usize {
+        // Source: RocksDB `CompactionIterator::ComputeBlobGarbageCollectionCutoffFileNumber`.
+        (collection.age_cutoff * self.all.len() as f64) as usize
+    }
+
+    /// Values in files before this one are moved to new ones by compactions that meet them.
+    pub(crate) fn first_kept(&self, collection: BlobCollection) -> FileNumber {
+        let kept = self.all.keys().nth(self.count_of_oldest(collection));
+        kept.copied().unwrap_or(FileNumber(u64::MAX))
+    }
+
+    /// The oldest file, if it and those that only its tables keep have so much garbage that compactions should empty them.
+    /// `is_named` says whether a table names a file as the oldest that it refers to.
+    ///
+    /// Source: RocksDB `VersionStorageInfo::ComputeFilesMarkedForForcedBlobGC`.
+    pub(crate) fn to_be_emptied(
+        &self,
+        collection: BlobCollection,
+        is_named: impl Fn(FileNumber) -> bool,
+    ) -> Option<FileNumber> {
+        let oldest = self.count_of_oldest(collection);
+        if oldest == 0 || collection.force_threshold >= 1.0 {
+            return None;
+        }
+        let mut batch = self.all.iter().enumerate().take_while(|(at, (number, _))| *at == 0 || !is_named(**number));
+        let (mut count, mut garbage, mut bytes) = (0, 0u64, 0u64);
+        for (_, (_, blob)) in batch.by_ref() {
+            count += 1;
+            garbage = garbage.saturating_add(blob.garbage.bytes);
+            bytes = bytes.saturating_add(blob.file.meta.bytes);
+        }
+        let is_much = garbage as f64 >= collection.force_threshold * bytes as f64 && garbage > 0;
+        let first = self.all.keys().next().copied()?;
+        (count <= oldest && is_much).then_some(first)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -20,6 +20,7 @@ pub(crate) mod file_iter;
 pub(crate) mod level;
 pub(crate) mod level_iter;
 pub(crate) mod manifest;
+pub(crate) mod new_blobs;
 mod open_files;
 pub(crate) mod set;
 pub(crate) mod table_cache;

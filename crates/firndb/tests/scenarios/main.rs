@@ -5,6 +5,7 @@
 
 mod amplification;
 mod around;
+mod blobs;
 mod bounded;
 mod by_hand;
 mod closing;

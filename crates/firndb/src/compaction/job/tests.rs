@@ -31,6 +31,7 @@ fn picker() -> Picker {
         pri: CompactionPri::default(),
         ttl_s: 0,
         period_s: 0,
+        blobs: None,
     })
 }
 
@@ -44,6 +45,7 @@ fn context(lab: &Lab) -> CompactionContext {
         tables: Arc::clone(&lab.tables),
         statistics: Arc::default(),
         table: TableConfig::default(),
+        blobs: None,
         levels: picker().levels().clone(),
         filter: None,
     }
@@ -63,7 +65,7 @@ fn add_table(lab: &Lab, level: u32, entries: &[Entry]) {
     let everything =
         FrozenSnapshots { sequences: vec![SequenceNumber::MAX], newest_snapshot: None, keeps_everything: true };
     let job = FlushJob::pick(&lab.family).expect("it is full");
-    let output = job.run(&flush, context.table, None, &everything, &CancelToken::default()).expect("written");
+    let output = job.run(&flush, context.table.into(), None, &everything, &CancelToken::default()).expect("written");
     let number = output.file.expect("it has entries");
     let reached = Reached { last_sequence: None, needed_log: FileNumber(0) };
     flush::install(&lab.fs, &lab.versions, vec![output], Vec::new(), reached).expect("installed");

@@ -16,6 +16,7 @@ use crate::sync::Arc;
 use crate::version::TableFile;
 
 use super::aged;
+use super::blob_garbage;
 use super::counts::scores;
 use super::garbage;
 use super::level0;
@@ -46,6 +47,7 @@ pub(super) fn pick(view: &View<'_>, config: &LevelConfig) -> Option<Compaction> 
     garbage::pick(view, config, &targets, &weights)
         .or_else(|| aged::pick(view, config, &targets))
         .or_else(|| suggested::pick(view, config, &targets))
+        .or_else(|| blob_garbage::pick(view, config, &targets))
 }
 
 fn pick_level(

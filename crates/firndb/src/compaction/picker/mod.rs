@@ -14,6 +14,7 @@
 //! 6. What was compacted is not picked again for the same reason: every reason ends with the job that it leads to.
 
 mod aged;
+mod blob_garbage;
 pub(crate) mod counts;
 mod fifo;
 mod garbage;

@@ -7,6 +7,7 @@
 
 use crate::compaction::styles::CompactionPri;
 use crate::version::Version;
+use crate::version::blobs::BlobCollection;
 
 /// The limits of leveled compaction.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct LevelConfig {
     pub(crate) ttl_s: u64,
     /// Seconds after which a file is written anew; 0: never.
     pub(crate) period_s: u64,
+    /// How the oldest blob files are emptied; `None`: they are not.
+    pub(crate) blobs: Option<BlobCollection>,
 }
 
 impl LevelConfig {

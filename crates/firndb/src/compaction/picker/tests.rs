@@ -56,6 +56,7 @@ impl Picture {
             pri: CompactionPri::default(),
             ttl_s: 0,
             period_s: 0,
+            blobs: None,
         };
         Picture {
             picker: Picker::Leveled(levels),

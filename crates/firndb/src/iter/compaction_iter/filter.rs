@@ -39,7 +39,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         let is_first = !self.has_output;
         let is_operand = meaning == ToJob::Operand;
         match meaning {
-            ToJob::Value | ToJob::Unresolved(ValueKind::WideColumnEntity) if is_first => {}
+            ToJob::Value | ToJob::Unresolved(ValueKind::WideColumnEntity | ValueKind::BlobIndex) if is_first => {}
             ToJob::Operand if is_first || self.merge.is_none() => {}
             _ => return Ok(Look::Go),
         }
@@ -51,6 +51,7 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
             return Ok(Look::Go);
         }
         let decision = match meaning {
+            ToJob::Unresolved(ValueKind::BlobIndex) => self.ask_about_reference()?,
             ToJob::Unresolved(_) => self.ask_about_columns()?,
             _ => self.ask(is_operand)?,
         };
@@ -134,6 +135,18 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
         let Some(filtering) = &mut self.filtering else { return Ok(FilterDecision::Keep) };
         let Ok(columns) = Columns::parse(self.input.value()) else { return Ok(FilterDecision::Keep) };
         let decision = filtering.filter.filter_entity(user_key(&self.last), &columns);
+        self.decided(decision)
+    }
+
+    /// The same, of a value in a blob file.
+    fn ask_about_reference(&mut self) -> Result<FilterDecision> {
+        let Some(filtering) = &mut self.filtering else { return Ok(FilterDecision::Keep) };
+        if let Some(decision) = filtering.filter.filter_by_key(user_key(&self.last)) {
+            return self.decided(decision);
+        }
+        let Some(value) = self.fetched()? else { return Ok(FilterDecision::Keep) };
+        let Some(filtering) = &mut self.filtering else { return Ok(FilterDecision::Keep) };
+        let decision = filtering.filter.filter(user_key(&self.last), FilterEntry::Value(&value));
         self.decided(decision)
     }
 

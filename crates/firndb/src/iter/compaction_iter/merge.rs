@@ -1,7 +1,7 @@
 //! What a job makes of the operands of a key.
 //!
 //! Operands of one stripe are taken together, from the newest down to the first entry that is none:
-//! 1. A value or an entity below them in the stripe, a tombstone of either sort, a range tombstone, or nothing at all (the input has no older
+//! 1. A value, one in a blob file that can be read, or an entity below them in the stripe, a tombstone of either sort, a range tombstone, or nothing at all (the input has no older
 //!    entry of the key, and nothing below the job can): they become one value, or the entity with another default column, which hides the rest of the
 //!    stripe.
 //! 2. The end of the stripe, or of what the job reads: they become one operand, if the operator can make one of two.
@@ -72,6 +72,9 @@ impl<I: InternalIterator, B: FnMut(&[u8]) -> bool> CompactionIter<I, B> {
                 ToJob::Value => break Base::Value(self.input.value().to_vec()),
                 ToJob::Unresolved(ValueKind::WideColumnEntity) => break Base::Entity(self.input.value().to_vec()),
                 ToJob::Tombstone | ToJob::SingleTombstone => break Base::None,
+                ToJob::Unresolved(ValueKind::BlobIndex) => {
+                    break self.fetched()?.map_or(Base::Unknown, Base::Value);
+                }
                 ToJob::Unresolved(_) => break Base::Unknown,
             }
         };

@@ -258,6 +258,10 @@ impl VersionSet {
                 let message = format!("an edit adds file {}, whose number was never handed out", beyond.1.number);
                 return Err(Error::new(ErrorKind::Internal, message));
             }
+            if let Some(beyond) = edit.blob_additions.iter().find(|meta| meta.number.0 >= next_file) {
+                let message = format!("an edit adds blob file {}, whose number was never handed out", beyond.number);
+                return Err(Error::new(ErrorKind::Internal, message));
+            }
             fill_epochs(edit, &mut family);
             // An edit without files (a log number) leaves the version as it is. Garbage comes with the tables that refer to less.
             if !edit.new_files.is_empty() || !edit.deleted_files.is_empty() {
@@ -355,7 +359,7 @@ impl VersionSet {
         let mut state = self.state.lock();
         state.manifest_number = number;
         let limbo = std::mem::take(&mut state.limbo);
-        let orphans: Vec<FileNumber> = limbo.into_iter().filter(|file| !state.names(*file)).collect();
+        let orphans: Vec<_> = limbo.into_iter().filter(|(number, _)| !state.names(*number)).collect();
         state.orphans.extend(orphans);
         let old = std::mem::replace(&mut state.candidates, [number].into());
         let (held, stale): (Vec<_>, Vec<_>) =
@@ -393,8 +397,10 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         let mut state = self.set.state.lock();
         for edit in self.edits {
-            state.limbo.extend(edit.deleted_files.iter().map(|(_, number)| *number));
-            state.limbo.extend(edit.new_files.iter().map(|(_, meta)| meta.number));
+            let tables = edit.deleted_files.iter().map(|(_, number)| *number);
+            let tables = tables.chain(edit.new_files.iter().map(|(_, meta)| meta.number));
+            state.limbo.extend(tables.map(|number| (number, FileKind::Table)));
+            state.limbo.extend(edit.blob_additions.iter().map(|meta| (meta.number, FileKind::Blob)));
         }
     }
 }

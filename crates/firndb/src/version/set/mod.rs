@@ -145,9 +145,9 @@ struct State {
     min_log_to_keep: FileNumber,
     max_family: ColumnFamilyId,
     /// Files of edits whose outcome is unknown.
-    limbo: BTreeSet<FileNumber>,
+    limbo: BTreeMap<FileNumber, FileKind>,
     /// Files that left limbo with no version naming them.
-    orphans: Vec<FileNumber>,
+    orphans: Vec<(FileNumber, FileKind)>,
     /// The MANIFEST in use; after a failed switch the one before it.
     manifest_number: FileNumber,
     /// MANIFESTs that CURRENT may name.
@@ -169,7 +169,7 @@ impl State {
     }
 
     fn names(&self, number: FileNumber) -> bool {
-        self.families.values().any(|family| family.version.contains(number))
+        self.families.values().any(|family| family.version.contains(number) || family.version.blobs.contains(number))
     }
 }
 
@@ -382,7 +382,7 @@ impl VersionSet {
         OutputGuard { number, outputs: Arc::clone(&self.outputs) }
     }
 
-    /// True if the table must not be unlinked: the durable MANIFEST names it, or may name it (limbo), or a job is writing
+    /// True if the table or blob file must not be unlinked: the durable MANIFEST names it, or may name it (limbo), or a job is writing
     /// it. Not asked here: whether an older version that names it is still held.
     pub(crate) fn is_protected(&self, number: FileNumber) -> bool {
         // The outputs first: a job drops its guard only after its file is in a current version or in limbo.
@@ -390,18 +390,13 @@ impl VersionSet {
             return true;
         }
         let state = self.state.lock();
-        state.limbo.contains(&number) || state.names(number)
-    }
-
-    /// True if the durable MANIFEST names the blob file.
-    pub(crate) fn names_blob(&self, number: FileNumber) -> bool {
-        self.state.lock().families.values().any(|family| family.version.blobs.contains(number))
+        state.limbo.contains_key(&number) || state.names(number)
     }
 
     /// True while the outcome of an edit that names the file is unknown.
     #[cfg(test)]
     pub(crate) fn is_in_limbo(&self, number: FileNumber) -> bool {
-        self.state.lock().limbo.contains(&number)
+        self.state.lock().limbo.contains_key(&number)
     }
 
     /// The oldest log that the durable MANIFEST asks for.
@@ -438,7 +433,7 @@ impl VersionSet {
 
     /// Numbers of files that a failed edit left behind and that no version names; each is returned once. Ask
     /// `is_protected` before unlinking: the job that wrote them may not be done yet.
-    pub(crate) fn take_orphans(&self) -> Vec<FileNumber> {
+    pub(crate) fn take_orphans(&self) -> Vec<(FileNumber, FileKind)> {
         std::mem::take(&mut self.state.lock().orphans)
     }
 
@@ -494,7 +489,7 @@ impl State {
             last_sequence,
             min_log_to_keep,
             max_family,
-            limbo: BTreeSet::new(),
+            limbo: BTreeMap::new(),
             orphans: Vec::new(),
             manifest_number: FileNumber(0),
             candidates: BTreeSet::new(),

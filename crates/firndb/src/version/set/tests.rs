@@ -260,7 +260,7 @@ fn t12_after_a_failed_sync_both_outcomes_are_guarded_until_a_new_manifest_says_w
         set.recover_manifest().expect("a new MANIFEST");
         assert!(set.is_protected(input) && !set.is_in_limbo(input));
         assert!(!set.is_protected(number));
-        assert_eq!(set.take_orphans(), [number]);
+        assert_eq!(set.take_orphans(), [(number, FileKind::Table)]);
         assert_eq!(set.take_orphans(), []);
         let next = flush(&fs, &set, 2).expect("writes go on");
         let after = recover(&fs.crash_image(&CrashPolicy::DropUnsynced, 0)).expect("readable");
