@@ -64,16 +64,16 @@ fn keys_in_an_order_that_is_not_ours_are_5() {
 }
 
 #[test]
-fn an_entity_in_the_log_is_refused_by_name_with_5() {
+fn a_timed_put_in_the_log_is_refused_by_name_with_5() {
     let place = Place::new();
     place.load("k\tv\n");
     let log = place.files(".log").pop().expect("a log");
-    // Sequence number 2, one operation: `k` is an entity.
-    let batch = [&2u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0x16, 1, b'k', 1, b'x']].concat();
+    // Sequence number 2, one operation: `k` is put with a time.
+    let batch = [&2u64.to_le_bytes()[..], &1u32.to_le_bytes(), &[0x18, 1, b'k', 1, b'x']].concat();
     change(&log, |bytes| bytes.extend_from_slice(&log_record(&batch)));
-    is_incompatible(&place, "wide-column", 0);
+    is_incompatible(&place, "timed put", 0);
     let dumped = firn(&["dump", "wal", log.to_str().expect("text")]);
-    assert!(dumped.code == 0 && dumped.says("WideColumnEntity"), "{dumped:?}");
+    assert!(dumped.code == 0 && dumped.says("ValuePreferredSeqno"), "{dumped:?}");
 }
 
 #[test]

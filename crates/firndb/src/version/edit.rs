@@ -6,7 +6,7 @@
 
 use crate::error::{CorruptionKind, Error, ErrorKind, Result};
 use crate::format::coding::{Reader, put_length_prefixed, put_varint32, put_varint64};
-use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber, TRAILER_LEN};
+use crate::format::key::{ColumnFamilyId, FileNumber, SequenceNumber, TRAILER_LEN, ValueKind};
 use crate::iter::lineage::Lineage;
 use crate::table::properties::TableCounts;
 
@@ -381,6 +381,17 @@ fn internal_key(r: &mut Reader<'_>, what: &str) -> Result<Vec<u8>> {
     }
 }
 
+/// Where a compaction of RocksDB 9.8 cuts a range tombstone between two tables, the second begins with a kind that no entry has,
+/// and that 7.8 calls corrupt. It stands for the range tombstone, whose number no entry shares: so it gets that kind, which
+/// every release knows.
+fn name_kind(smallest: &mut [u8]) {
+    if let Some([kind, ..]) = smallest.last_chunk_mut::<TRAILER_LEN>()
+        && ValueKind::from_byte(*kind).is_none()
+    {
+        *kind = ValueKind::RangeDeletion as u8;
+    }
+}
+
 fn new_file(tag: u32, r: &mut Reader<'_>) -> Result<(u32, FileMeta)> {
     let level = level(r)?;
     let mut meta = FileMeta { number: FileNumber(r.varint64("file number")?), ..FileMeta::default() };
@@ -389,6 +400,7 @@ fn new_file(tag: u32, r: &mut Reader<'_>) -> Result<(u32, FileMeta)> {
     }
     meta.size = r.varint64("file size")?;
     meta.smallest = internal_key(r, "smallest key")?;
+    name_kind(&mut meta.smallest);
     meta.largest = internal_key(r, "largest key")?;
     if tag != tag::NEW_FILE {
         meta.smallest_seq = SequenceNumber(r.varint64("smallest sequence")?);
@@ -495,6 +507,19 @@ mod tests {
         let mut out = Vec::new();
         edit.encode(&mut out);
         out
+    }
+
+    #[test]
+    fn a_first_key_of_a_kind_that_no_entry_has_is_that_of_a_range_tombstone() {
+        let key = |kind: u8| [&b"apple"[..], &[kind], &[9, 0, 0, 0, 0, 0, 0]].concat();
+        for (kind, named) in [(0x1A, 0x0F), (0x0F, 0x0F), (1, 1), (0x18, 0x18)] {
+            let meta = FileMeta { number: FileNumber(7), smallest: key(kind), largest: key(1), ..FileMeta::default() };
+            let edit = VersionEdit { new_files: vec![(1, meta)], ..VersionEdit::default() };
+            let mut bytes = Vec::new();
+            edit.encode(&mut bytes);
+            let read = VersionEdit::decode(&bytes).expect("sound");
+            assert_eq!(read.new_files[0].1.smallest, key(named), "{kind:#x}");
+        }
     }
 
     #[test]

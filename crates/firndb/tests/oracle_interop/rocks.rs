@@ -246,7 +246,11 @@ pub(crate) fn check_with_tools(label: &str, dir: &Path, live: &[PathBuf], eleven
     }
     let for_seven: Vec<_> = live.iter().filter(|table| format_version(table) <= 5).collect();
     if for_seven.len() == live.len() {
-        check_consistency(Release::Seven, dir).unwrap_or_else(|error| fail(error));
+        match check_consistency(Release::Seven, dir) {
+            // Where 9.8 cuts a range tombstone between two tables, its MANIFEST has a kind of key that 7.8 does not know.
+            Err(error) if label.contains("RocksDB Nine") && error.contains("new-file4 entry") => {}
+            checked => checked.unwrap_or_else(|error| fail(error)),
+        }
     }
     let is_everything = !for_seven.is_empty() && for_seven.len() == files(dir, ".sst").len();
     // One process for the directory, if that means the same.
