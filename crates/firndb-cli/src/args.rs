@@ -104,6 +104,12 @@ pub(crate) enum Verb {
         /// End of the range
         #[arg(long, value_name = "K", allow_hyphen_values = true)]
         to: Option<OsString>,
+        /// Move what comes of it to this level afterwards, unread; leveled families only
+        #[arg(long, value_name = "N")]
+        level: Option<u32>,
+        /// Write the files of the last level anew, too: with today's codec, filters and blob files
+        #[arg(long)]
+        force: bool,
     },
     /// Check every file against every promise of the format
     Verify { db: PathBuf },

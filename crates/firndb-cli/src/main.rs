@@ -83,7 +83,9 @@ fn run(arguments: &Arguments) -> Outcome {
             load::load(db, family, form, merge.as_deref(), (*batch, *sync, *ack))
         }
         Verb::Flush { db } => write::flush(db, family),
-        Verb::Compact { db, from, to } => write::compact(db, family, form, (from.as_deref(), to.as_deref())),
+        Verb::Compact { db, from, to, level, force } => {
+            write::compact(db, family, form, (from.as_deref(), to.as_deref()), (*level, *force))
+        }
         Verb::Verify { db } => verify::verify(db, form),
         Verb::Compat { db } => compat::compat(db, form),
         Verb::Stats { db } => stats::stats(db, family, form),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::ops::Bound;
 use std::path::Path;
 
-use firndb::{ColumnFamily, Db, FamilyDescriptor, MergeRule, Options};
+use firndb::{BottommostLevelCompaction, ColumnFamily, CompactRangeOptions, Db, FamilyDescriptor, MergeRule, Options};
 
 use crate::args::FamilyVerb;
 use crate::failure::{Failure, OK, Outcome, say};
@@ -104,7 +104,15 @@ pub(crate) fn compact(
     family: Option<&str>,
     form: Form,
     (from, to): (Option<&OsStr>, Option<&OsStr>),
+    (level, force): (Option<u32>, bool),
 ) -> Outcome {
+    let mut options = CompactRangeOptions::new();
+    if let Some(level) = level {
+        options = options.change_level(true).target_level(level);
+    }
+    if force {
+        options = options.bottommost_level_compaction(BottommostLevelCompaction::Force);
+    }
     let argument = |text: Option<&OsStr>| text.map(|text| form.argument(text)).transpose().map_err(Failure::Usage);
     let lower = argument(from)?.map_or(Bound::Unbounded, Bound::Included);
     let upper = argument(to)?.map_or(Bound::Unbounded, Bound::Excluded);
@@ -112,7 +120,7 @@ pub(crate) fn compact(
     let progress = crate::progress::spinner("compacting");
     for family in families(&db, family)? {
         progress.set_message(format!("compacting {}", family.name()));
-        family.compact_range((lower.clone(), upper.clone()))?;
+        family.compact_range_with((lower.clone(), upper.clone()), &options)?;
     }
     progress.finish_and_clear();
     db.close()?;

@@ -55,6 +55,35 @@ fn a_range_is_deleted_up_to_its_end_and_not_beyond() {
     assert_eq!(place.run("scan", &[]).text(), "c\tvalue\n");
 }
 
+/// The levels that have files, and how many.
+fn levels(place: &Place) -> Vec<(u64, u64)> {
+    let stats: serde_json::Value = serde_json::from_str(&place.run("stats", &["--json"]).text()).expect("one object");
+    let all = stats["families"][0]["levels"].as_array().expect("levels").clone();
+    let used =
+        all.iter().map(|level| (level["level"].as_u64().expect("a level"), level["files"].as_u64().expect("files")));
+    used.filter(|(_, files)| *files > 0).collect()
+}
+
+#[test]
+fn a_compaction_goes_to_the_level_that_is_asked_for_and_writes_the_last_one_anew_if_it_must() {
+    let place = Place::new();
+    place.load("a\t1\nb\t2\n");
+    place.run("compact", &[]).is_silent();
+    assert_eq!(levels(&place), [(6, 1)]);
+    let before = place.files(".sst");
+    place.run("compact", &[]).is_silent();
+    assert_eq!(place.files(".sst"), before, "nothing to do");
+    place.run("compact", &["--force"]).is_silent();
+    assert_ne!(place.files(".sst"), before, "written anew");
+    place.run("compact", &["--level", "2"]).is_silent();
+    assert_eq!(levels(&place), [(2, 1)]);
+    place.load("c\t3\n");
+    place.run("compact", &["--from", "c", "--to", "d", "--level", "4"]).is_silent();
+    assert_eq!(levels(&place), [(2, 1), (4, 1)], "only the range");
+    assert_eq!(place.run("scan", &[]).text(), "a\t1\nb\t2\nc\t3\n");
+    place.run("compact", &["--level", "99"]).fails(2, "level");
+}
+
 #[test]
 fn only_put_load_and_cf_create_make_a_database() {
     for verb in ["get", "delete"] {
