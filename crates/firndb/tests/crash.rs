@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firndb::{
-    CloseMode, CompactionStyle, CrashPolicy, Db, Durability, ErrorKind, Hazard, HazardKind, LiveFiles, MemoryFs,
-    Options, Result, WriteBatch, WriteOptions, verify_directory,
+    CloseMode, CompactionStyle, Compression, CrashPolicy, Db, Durability, ErrorKind, Hazard, HazardKind, LiveFiles,
+    MemoryFs, Options, Result, WriteBatch, WriteOptions, verify_directory,
 };
 use firndb_testkit::{State, from_environment, small_options};
 
@@ -210,6 +210,22 @@ const WORKLOADS: &[Workload] = &[
         script: |d| {
             d.open()?;
             d.writes(12, Durability::Os)
+        },
+    },
+    Workload {
+        name: "compressed logs",
+        options: |o| {
+            o.wal_compression = Compression::Zstd;
+            o.avoid_flush_during_shutdown = true;
+        },
+        script: |d| {
+            d.open()?;
+            d.writes(3, Durability::Os)?;
+            d.write(Durability::Synced)?;
+            d.writes(2, Durability::Buffered)?;
+            d.sync_wal()?;
+            d.reopen()?;
+            d.writes(2, Durability::Os)
         },
     },
     Workload {

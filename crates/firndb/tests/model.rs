@@ -498,10 +498,11 @@ fn option_sets() -> Vec<(&'static str, Options)> {
             }),
         ),
         (
-            "manifest rolls, zlib",
+            "manifest rolls, zlib, compressed logs",
             tiny(&|o| {
                 o.max_manifest_file_size = 500;
                 o.family.compression = Compression::Zlib;
+                o.wal_compression = Compression::Zstd;
             }),
         ),
         (

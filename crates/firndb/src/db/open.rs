@@ -19,6 +19,7 @@ use crate::background::scheduler::Scheduler;
 use crate::clock::CancelToken;
 use crate::error::Result;
 use crate::flush::FlushContext;
+use crate::format::compression::Compression;
 use crate::format::key::FileNumber;
 use crate::metrics::outbox::Outbox;
 use crate::opening::Opening;
@@ -167,6 +168,7 @@ fn write_queue(opening: &Opening, failures: &Arc<Failures>, outbox: &Arc<Outbox>
             Severity::Fatal => told.fatal_failure(error),
         }),
         wal_bytes_max: options.max_total_wal_size,
+        compresses_log: options.wal_compression == Compression::Zstd,
         memtable_bytes_max: options.db_write_buffer_size,
         budget,
         atomic_flush: options.atomic_flush,

@@ -299,6 +299,25 @@ pub(crate) fn decompress(byte: u8, input: &[u8], limit: usize, dictionary: Optio
     }
 }
 
+/// Compresses `input` into one zstd frame (`out` is emptied first).
+///
+/// # Errors
+/// `NotSupported` in a build without zstd.
+pub(crate) fn compress_frame(input: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    #[cfg(feature = "zstd")]
+    {
+        use structured_zstd::encoding::{CompressionLevel, compress_slice_to_vec};
+        out.extend_from_slice(&compress_slice_to_vec(input, CompressionLevel::Fastest));
+        Ok(())
+    }
+    #[cfg(not(feature = "zstd"))]
+    {
+        let _ = input;
+        Err(missing(Compression::Zstd))
+    }
+}
+
 /// Decompresses the one zstd frame that `input` is into `out` (emptied first), which never gets much longer than `limit`.
 ///
 /// # Errors

@@ -323,6 +323,15 @@ pub(crate) const DATABASE: &[DatabaseKey] = &[
     },
     of_database!(max_background_jobs, number),
     of_database!(max_total_wal_size, number),
+    DatabaseKey {
+        name: "wal_compression",
+        show: |options| codec_name(options.wal_compression).to_owned(),
+        // RocksDB, too, writes logs with zstd only.
+        take: |options, text| {
+            let codec = Some(codec(text)?).filter(|codec| *codec == Compression::Zstd && codec.is_writable());
+            put(&mut options.wal_compression, Ok(codec.unwrap_or(Compression::None)))
+        },
+    },
     of_database!(db_write_buffer_size, number),
     of_database!(max_manifest_file_size, number),
     of_database!(atomic_flush, flag),

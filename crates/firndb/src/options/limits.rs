@@ -6,6 +6,7 @@
 //! Source: RocksDB `SanitizeOptions` in `db/column_family.cc` and `db/db_impl/db_impl_open.cc`, `ValidateOptions` there and
 //! in `BlockBasedTableFactory`.
 
+use crate::format::compression::Compression;
 use crate::format::limits::BLOCK_SIZE_MAX;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -153,6 +154,11 @@ impl Options {
     /// `InvalidArgument` names the option and its range.
     pub fn validate(&self) -> Result<()> {
         self.family.validate()?;
+        check(
+            [Compression::None, Compression::Zstd].contains(&self.wal_compression)
+                && self.wal_compression.is_writable(),
+            "wal_compression must be none, or zstd in a build that has it",
+        )?;
         check(BACKGROUND_JOBS.contains(&self.max_background_jobs), "max_background_jobs must be 1 to 1024")?;
         check(self.max_open_files >= OPEN_FILES_MIN, "max_open_files must be at least 16")?;
         let is_named = |name: &String| !name.is_empty();

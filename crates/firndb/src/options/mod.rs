@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::cache::BlockCache;
 use crate::clock::{Clock, SystemClock};
 use crate::format::comparator::Comparator;
+use crate::format::compression::Compression;
 use crate::fs::{Fs, PosixFs, RateLimiter};
 use crate::metrics::{EventListener, Logger, Statistics};
 use crate::threads::ThreadPool;
@@ -118,6 +119,8 @@ pub struct Options {
     /// Bytes of all write-ahead logs beyond which the memtables that keep the oldest alive are flushed. 0, the default:
     /// four times the sum of `write_buffer_size` times `max_write_buffer_number` over the families there are.
     pub max_total_wal_size: u64,
+    /// Codec of records in write-ahead logs, each by itself: none, the default, or zstd. RocksDB 7.4 and newer read such logs.
+    pub wal_compression: Compression,
     /// Bytes of all memtables beyond which the largest is flushed. 0, the default: no limit beside each family's own.
     pub db_write_buffer_size: u64,
     /// A budget for the memtables of several databases: over it, the one that has most flushes its largest. Default:
@@ -176,6 +179,7 @@ impl Default for Options {
             max_open_files: 4096,
             max_background_jobs: 2,
             max_total_wal_size: 0,
+            wal_compression: Compression::None,
             db_write_buffer_size: 0,
             write_buffer_manager: None,
             rate_limiter: None,

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{crc32c_parts, mask};
+use crate::format::compression::{Compression, compress_frame};
 use crate::format::limits::{RECORD_BYTES_MAX, exceeded};
 use crate::fs::WritableFile;
 use crate::sync::Arc;
@@ -19,13 +20,23 @@ pub(crate) struct LogWriter {
     block_offset: usize,
     buffer: Vec<u8>,
     is_buffered: bool,
+    /// Records are compressed, each one a zstd frame, in this buffer.
+    frame: Option<Vec<u8>>,
     failure: Option<Error>,
 }
 
 impl LogWriter {
     /// A writer at the start of the empty `file`.
     pub(crate) fn new(file: Arc<dyn WritableFile>, recyclable: Option<u32>) -> LogWriter {
-        LogWriter { file, recyclable, block_offset: 0, buffer: Vec::new(), is_buffered: false, failure: None }
+        let buffer = Vec::new();
+        LogWriter { file, recyclable, block_offset: 0, buffer, is_buffered: false, frame: None, failure: None }
+    }
+
+    /// From the first record on, which this has to come before, records are compressed with zstd. The log says so, as soon as
+    /// it has a record.
+    pub(crate) fn compress(&mut self) {
+        self.encode_fragment(kind::SET_COMPRESSION, &u32::from(Compression::Zstd.to_byte()).to_le_bytes(), false);
+        self.frame = Some(Vec::new());
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn WritableFile> {
@@ -48,7 +59,20 @@ impl LogWriter {
         if payload.len() > RECORD_BYTES_MAX {
             return Err(exceeded("a log record", payload.len(), RECORD_BYTES_MAX));
         }
-        self.encode(payload);
+        match self.frame.take() {
+            None => self.encode(payload, false),
+            Some(mut frame) => {
+                let compressed = compress_frame(payload, &mut frame).and_then(|()| match frame.len() {
+                    len if len > RECORD_BYTES_MAX => Err(exceeded("a compressed log record", len, RECORD_BYTES_MAX)),
+                    _ => Ok(()),
+                });
+                if compressed.is_ok() {
+                    self.encode(&frame, true);
+                }
+                self.frame = Some(frame);
+                compressed?;
+            }
+        }
         if self.is_buffered { Ok(()) } else { self.flush_buffer() }
     }
 
@@ -83,7 +107,7 @@ impl LogWriter {
         }
     }
 
-    fn encode(&mut self, mut payload: &[u8]) {
+    fn encode(&mut self, mut payload: &[u8], is_frame: bool) {
         let header_len = if self.recyclable.is_some() { RECYCLABLE_HEADER_LEN } else { LEGACY_HEADER_LEN };
         let mut is_first = true;
         loop {
@@ -93,15 +117,19 @@ impl LogWriter {
                 self.block_offset = 0;
                 continue;
             }
-            let (fragment, rest) = payload.split_at(payload.len().min(left - header_len));
+            let room = match left - header_len {
+                // RocksDB 7.8 takes a fragment of a frame for the one before it if both begin at the same place of a block.
+                room if is_frame && self.block_offset == 0 && payload.len() > room => room / 2,
+                room => room,
+            };
+            let (fragment, rest) = payload.split_at(payload.len().min(room));
             let kind = match (is_first, rest.is_empty()) {
                 (true, true) => kind::FULL,
                 (true, false) => kind::FIRST,
                 (false, false) => kind::MIDDLE,
                 (false, true) => kind::LAST,
             };
-            self.encode_fragment(kind, fragment);
-            self.block_offset += header_len + fragment.len();
+            self.encode_fragment(kind, fragment, self.recyclable.is_some());
             payload = rest;
             is_first = false;
             if rest.is_empty() {
@@ -110,10 +138,10 @@ impl LogWriter {
         }
     }
 
-    fn encode_fragment(&mut self, kind: u8, fragment: &[u8]) {
+    fn encode_fragment(&mut self, kind: u8, fragment: &[u8], is_recyclable: bool) {
         // A fragment is shorter than a block, so its length fits.
         let length = (fragment.len() as u16).to_le_bytes();
-        let number = self.recyclable.map(u32::to_le_bytes);
+        let number = self.recyclable.filter(|_| is_recyclable).map(u32::to_le_bytes);
         let kind = if number.is_some() { kind + kind::TO_RECYCLABLE } else { kind };
         let number: &[u8] = number.as_ref().map_or(&[], |bytes| bytes);
         let crc = mask(crc32c_parts(&[&[kind], number, fragment]));
@@ -122,5 +150,6 @@ impl LogWriter {
         self.buffer.push(kind);
         self.buffer.extend_from_slice(number);
         self.buffer.extend_from_slice(fragment);
+        self.block_offset += LEGACY_HEADER_LEN + number.len() + fragment.len();
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct WriteConfig {
     /// Bytes of all logs beyond which something is flushed; 0: four times what the memtables of all families may hold,
     /// RocksDB's rule.
     pub(crate) wal_bytes_max: u64,
+    /// Records in logs are compressed.
+    pub(crate) compresses_log: bool,
     /// Bytes of all memtables beyond which something is flushed; 0: no limit.
     pub(crate) memtable_bytes_max: u64,
     /// The database's part in a budget of several.

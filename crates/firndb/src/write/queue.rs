@@ -62,7 +62,12 @@ impl fmt::Debug for WriteQueue {
 impl WriteQueue {
     /// A queue for a database whose last write has number `last`. The first log comes with [`WriteQueue::begin`].
     pub(crate) fn new(config: WriteConfig, last: SequenceNumber, next_memtable_id: u64) -> WriteQueue {
-        let wals = WalSet::new(Arc::clone(&config.fs), config.dir.clone(), Arc::clone(&config.statistics));
+        let wals = WalSet::new(
+            Arc::clone(&config.fs),
+            config.dir.clone(),
+            Arc::clone(&config.statistics),
+            config.compresses_log,
+        );
         WriteQueue {
             config,
             line: Mutex::new(Line::default()),

@@ -52,6 +52,7 @@ fn queue(fs: &MemoryFs, families: u32, buffer: u64) -> Arc<WriteQueue> {
         new_file_number: Box::new(move || FileNumber(numbers.fetch_add(1, Ordering::Relaxed))),
         on_full: Box::new(|_| {}),
         wal_bytes_max: 0,
+        compresses_log: false,
         memtable_bytes_max: 0,
         budget: None,
         atomic_flush: false,

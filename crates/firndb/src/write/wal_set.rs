@@ -25,6 +25,7 @@ pub(super) struct WalSet {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     statistics: Arc<Statistics>,
+    is_compressed: bool,
     /// `None` before the first switch.
     current: Option<LogWriter>,
     number: FileNumber,
@@ -36,11 +37,12 @@ pub(super) struct WalSet {
 }
 
 impl WalSet {
-    pub(super) fn new(fs: Arc<dyn Fs>, dir: PathBuf, statistics: Arc<Statistics>) -> WalSet {
+    pub(super) fn new(fs: Arc<dyn Fs>, dir: PathBuf, statistics: Arc<Statistics>, is_compressed: bool) -> WalSet {
         WalSet {
             fs,
             dir,
             statistics,
+            is_compressed,
             current: None,
             number: FileNumber(0),
             has_unsynced: false,
@@ -87,6 +89,9 @@ impl WalSet {
             self.older.push((self.number, old.size()));
         }
         let mut log = LogWriter::new(file, None);
+        if self.is_compressed {
+            log.compress();
+        }
         // Records gather until `hand_over`: one append a group.
         log.set_buffered(true);
         self.current = Some(log);

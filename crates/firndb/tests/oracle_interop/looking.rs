@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use firndb::{Db, ErrorKind, Fs, Options, PosixFs, column_families_in, inspect, verify_directory};
+use firndb::{Compression, Db, ErrorKind, Fs, Options, PosixFs, column_families_in, inspect, verify_directory};
 use firndb_testkit::hex;
 
 use crate::forms::change_options;
-use crate::rocks::{Release, drive, files, ldb};
+use crate::rocks::{Release, assert_same_dump, drive, files, ldb};
 
 /// What a reader of all entries gets.
 #[derive(Clone, Copy)]
@@ -256,4 +256,51 @@ fn oracle_compressed_logs_are_recovered_as_rocksdb_recovers_them_wherever_they_a
     let log = files(&dir, ".log").pop().expect("a log");
     assert_eq!(PosixFs.read_whole(&log, 1 << 30).expect("readable")[6], 9, "compressed");
     look("11.1", &dir, Reads::All(501), None);
+}
+
+#[test]
+#[ignore = "needs RocksDB's tools: cargo xtask ci runs it"]
+fn oracle_compressed_logs_of_ours_are_recovered_by_every_rocksdb_whole_and_cut() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let dir = temp.path().join("db");
+    let options = || {
+        let mut options = Options { create_if_missing: true, ..Options::default() };
+        options.wal_compression = Compression::Zstd;
+        options.avoid_flush_during_shutdown = true;
+        options
+    };
+    let db = Db::open_with(&dir, options()).expect("opens");
+    for i in 0..200u32 {
+        // Some over more than one block of the log, and some that do not shrink.
+        let value: Vec<u8> = match i % 20 {
+            0 => (0..90_000u32).map(|j| (j.wrapping_mul(j ^ 0x9E37_79B9) >> 13) as u8).collect(),
+            _ => format!("value {i} ").repeat(i as usize % 40).into_bytes(),
+        };
+        db.put(format!("key{i:05}"), value).expect("written");
+    }
+    db.delete_range("key00050", "key00060").expect("written");
+    db.close().expect("closes");
+    let log = files(&dir, ".log").pop().expect("a log");
+    let whole = PosixFs.read_whole(&log, 1 << 30).expect("readable");
+    assert_eq!(whole[6], 9, "compressed");
+    assert!(whole.len() < 1_200_000, "{} bytes", whole.len());
+    let name = log.file_name().expect("a name");
+    for (step, cut) in [whole.len(), whole.len() - 3, whole.len() / 2, whole.len() / 7].into_iter().enumerate() {
+        for release in [Release::Seven, Release::Nine] {
+            let copy = temp.path().join(format!("{step}{release:?}"));
+            let (ours, theirs) = (copy.with_extension("ours"), copy.with_extension("theirs"));
+            for copy in [&ours, &theirs] {
+                crate::compat::copy_of(&dir, copy);
+                let log = copy.join(name);
+                PosixFs.write_atomically(&log, &log.with_extension("cut"), &whole[..cut]).expect("written");
+            }
+            let theirs = drive(release, &theirs, "open \ndump\nexit\n");
+            let db = Db::open_with(&ours, options()).expect("opens");
+            let ours = crate::firn::dump_of(&db);
+            assert_same_dump(&format!("{release:?}, cut at {cut} of {}", whole.len()), &theirs, &ours);
+            assert!(ours.lines().count() > 20, "{cut}: {} lines", ours.lines().count());
+        }
+    }
+    let scan = ldb(Release::Eleven, &dir, &["--try_load_options", "scan"], "");
+    assert_eq!(scan.lines().filter(|line| line.contains(" ==> ")).count(), 190);
 }

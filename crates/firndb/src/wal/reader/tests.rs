@@ -44,6 +44,37 @@ fn samples() -> Vec<Vec<u8>> {
     lengths.iter().enumerate().map(|(i, len)| (0..*len).map(|j| (i * 31 + j) as u8).collect()).collect()
 }
 
+#[cfg(feature = "zstd")]
+#[test]
+fn compressed_records_of_every_length_come_back_and_every_cut_leaves_whole_ones() {
+    let (fs, path) = (MemoryFs::new(), Path::new("/000007.log"));
+    let mut writer = LogWriter::new(fs.create(path, CreateMode::New).expect("create"), None);
+    writer.compress();
+    let mut records = samples();
+    // What does not shrink, over several blocks.
+    let mut state = 1u32;
+    records.push(
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .take(100_000)
+        .collect(),
+    );
+    records.push(b"the last".to_vec());
+    for record in &records {
+        writer.add_record(record).expect("append");
+    }
+    assert_eq!(writer.size(), fs.file_size(path).expect("size"));
+    let bytes = fs.read_whole(path, 1 << 30).expect("read");
+    assert!(bytes.len() < 150_000, "{} bytes", bytes.len());
+    assert_eq!(good(&bytes), records);
+    for cut in (0..bytes.len()).step_by(97) {
+        let found = good(&bytes[..cut]);
+        assert_eq!(found, records[..found.len()], "cut at {cut}");
+    }
+}
+
 #[test]
 fn records_of_every_length_come_back_in_both_forms() {
     for recyclable in [None, Some(7)] {
