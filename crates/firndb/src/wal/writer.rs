@@ -1,4 +1,9 @@
 //! Appends logical records to a log.
+//!
+//! Flow: `write::wal_set` and `version::set::commit` -> **[`LogWriter`]** -> fragments in a buffer -> one append to the file.
+//!
+//! Invariants: a log whose append failed is never appended to again. A compressed log says so in its first record, and each
+//! record behind it is one zstd frame. Threads: one at a time.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{crc32c_parts, mask};
