@@ -314,7 +314,7 @@ impl Flusher {
             match job.run(&self.context, family.flush_output(), filter.as_ref(), &frozen, cancel) {
                 Ok(output) => outputs.push(output),
                 Err(error) => {
-                    flush::discard(&*resources.fs, &outputs);
+                    flush::discard(&resources.versions, &outputs);
                     return Err(error);
                 }
             }
@@ -323,7 +323,7 @@ impl Flusher {
         let flushed: Vec<u64> = outputs.iter().flat_map(|output| output.flushed().iter().copied()).collect();
         let needed_log = self.queue.needed_log(&flushed, None)?;
         let reached = Reached { last_sequence: frozen.sequences.last().copied(), needed_log };
-        let outputs = flush::install(&*resources.fs, &resources.versions, outputs, further, reached)?;
+        let outputs = flush::install(&resources.versions, outputs, further, reached)?;
         drop(installing);
         outputs.iter().for_each(|output| self.installed(output));
         drop(outputs);

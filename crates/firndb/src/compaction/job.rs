@@ -531,8 +531,7 @@ impl Writer<'_> {
 
     fn remove_outputs(&mut self) {
         self.current = None;
-        remove(&*self.context.fs, &self.paths);
-        remove(&*self.context.fs, &self.output.blob_paths);
+        self.context.versions.remove_outputs(self.paths.iter().chain(&self.output.blob_paths));
     }
 }
 
@@ -550,14 +549,6 @@ fn disordered(compaction: &Compaction) -> Error {
     let tables: Vec<String> = compaction.files().map(|(_, file)| file_name::table(file.number())).collect();
     let detail = format!("the keys of a table are not in order: one of {}", tables.join(", "));
     Error::corrupt(CorruptionKind::Order, detail)
-}
-
-/// Removes files that were never installed; what cannot be removed is an orphan, which the next open takes.
-fn remove(fs: &dyn Fs, paths: &[PathBuf]) {
-    for path in paths {
-        // The failure that led here is what the caller hears of.
-        let _ = fs.remove_file(path);
-    }
 }
 
 /// Makes a compaction durable and publishes the version.
@@ -579,8 +570,8 @@ pub(crate) fn install(
         Err(failed) => {
             if !output.is_trivial_move && !failed.are_files_kept {
                 let path = |number: &FileNumber| -> PathBuf { Path::new(&context.dir).join(file_name::table(*number)) };
-                remove(&*context.fs, &output.outputs.iter().map(path).collect::<Vec<_>>());
-                remove(&*context.fs, &output.blob_paths);
+                let tables: Vec<PathBuf> = output.outputs.iter().map(path).collect();
+                context.versions.remove_outputs(tables.iter().chain(&output.blob_paths));
             }
             Err(failed.into())
         }

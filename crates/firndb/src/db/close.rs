@@ -212,6 +212,8 @@ impl Writer {
         let flushed = self.flusher.flush_at_end(is_flush_wanted, had_failed);
         let closed = self.queue.close(had_failed);
         resources.versions.close();
+        // What jobs could not remove before they ended.
+        resources.take_orphans();
         flushed.and(closed)
     }
 }

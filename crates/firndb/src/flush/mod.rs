@@ -136,12 +136,12 @@ impl FlushJob {
                     paths.push(path);
                     (output.guards, output.paths) = (guards, paths);
                 } else {
-                    remove(&*context.fs, &path);
+                    context.versions.remove_outputs([&path]);
                 }
                 Ok(output)
             }
             Err(error) => {
-                paths.iter().chain([&path]).for_each(|path| remove(&*context.fs, path));
+                context.versions.remove_outputs(paths.iter().chain([&path]));
                 Err(error)
             }
         }
@@ -328,17 +328,9 @@ fn copy<I: InternalIterator>(
     Ok(Copied { read: iter.counts().read, written, lineage: iter.lineage(), oldest_blob })
 }
 
-/// Removes a file that was never installed; what cannot be removed is an orphan, which the next open takes.
-fn remove(fs: &dyn Fs, path: &std::path::Path) {
-    // The failure that led here is what the caller hears of.
-    let _ = fs.remove_file(path);
-}
-
 /// Removes the files of flushes that no edit ever named, blob files too.
-pub(crate) fn discard(fs: &dyn Fs, outputs: &[FlushOutput]) {
-    for path in outputs.iter().flat_map(|output| &output.paths) {
-        remove(fs, path);
-    }
+pub(crate) fn discard(versions: &VersionSet, outputs: &[FlushOutput]) {
+    versions.remove_outputs(outputs.iter().flat_map(|output| &output.paths));
 }
 
 /// Makes flushes durable, all of them or none, with `further` edits in the same step, and publishes the views.
@@ -346,7 +338,6 @@ pub(crate) fn discard(fs: &dyn Fs, outputs: &[FlushOutput]) {
 /// # Errors
 /// Those of the MANIFEST. If it is known that nothing was written the files are removed; if not, they stay.
 pub(crate) fn install(
-    fs: &dyn Fs,
     versions: &VersionSet,
     outputs: Vec<FlushOutput>,
     further: Vec<VersionEdit>,
@@ -366,7 +357,7 @@ pub(crate) fn install(
     });
     if let Err(failed) = result {
         if !failed.are_files_kept {
-            discard(fs, &outputs);
+            discard(versions, &outputs);
         }
         return Err(failed.into());
     }

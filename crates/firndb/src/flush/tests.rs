@@ -38,7 +38,7 @@ fn memtables_become_one_table_and_go_with_its_installation() {
     // A reader at a snapshot may change over, and one above all entries; one in between may not.
     let may = |sequence| output.edit.lineage.is_equivalent_for(SequenceNumber(sequence));
     assert_eq!([0, 1, 2, 4, 5, 9].map(may), [true, true, false, false, true, true]);
-    let done = install(&lab.fs, &lab.versions, vec![output], Vec::new(), reached()).expect("installed");
+    let done = install(&lab.versions, vec![output], Vec::new(), reached()).expect("installed");
     assert_eq!((done[0].entries_read, done[0].entries_written), (5, 4));
     let version = lab.version();
     let (level, file) = version.files().next().expect("the table");
@@ -67,7 +67,7 @@ fn a_flush_that_fails_or_is_called_off_leaves_nothing_behind_and_can_be_tried_ag
     assert_eq!(try_once(&cancel).expect_err("called off").kind(), ErrorKind::Cancelled);
     assert!(lab.files().is_empty());
     let output = try_once(&CancelToken::default()).expect("the disk works");
-    install(&lab.fs, &lab.versions, vec![output], Vec::new(), reached()).expect("installed");
+    install(&lab.versions, vec![output], Vec::new(), reached()).expect("installed");
     assert_eq!((lab.files().len(), lab.version().file_count()), (1, 1));
 }
 
@@ -79,7 +79,7 @@ fn a_table_whose_edit_may_have_been_written_stays() {
         .run(&context(&lab), TableConfig::default().into(), None, &frozen(&[9]), &CancelToken::default())
         .expect("written");
     lab.fs.inject(Fault::on(FsOp::Sync, "MANIFEST*", FaultEffect::Eio));
-    install(&lab.fs, &lab.versions, vec![output], Vec::new(), reached()).expect_err("outcome unknown");
+    install(&lab.versions, vec![output], Vec::new(), reached()).expect_err("outcome unknown");
     assert_eq!((lab.files().len(), lab.version().file_count()), (1, 0));
     assert_eq!(lab.family.load_full().immutables.len(), 2);
 }

@@ -30,13 +30,13 @@ impl Opening {
             .and_then(|empty| self.set_aside_lost_tables().map(|()| empty));
         match written {
             Err(error) => {
-                flush::discard(&*self.options.fs, &outputs);
+                flush::discard(&self.versions, &outputs);
                 Err(error)
             }
             Ok(empty) => {
                 let last_sequence = self.replayed.last_sequence.max(self.recovered.last_sequence);
                 let reached = Reached { last_sequence: Some(last_sequence), needed_log: first_log };
-                flush::install(&*self.options.fs, &self.versions, outputs, empty, reached)?;
+                flush::install(&self.versions, outputs, empty, reached)?;
                 Ok(first_log)
             }
         }

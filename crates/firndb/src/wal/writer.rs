@@ -27,6 +27,7 @@ pub(crate) struct LogWriter {
     is_buffered: bool,
     /// Records are compressed, each one a zstd frame, in this buffer.
     frame: Option<Vec<u8>>,
+    has_records: bool,
     failure: Option<Error>,
 }
 
@@ -34,7 +35,16 @@ impl LogWriter {
     /// A writer at the start of the empty `file`.
     pub(crate) fn new(file: Arc<dyn WritableFile>, recyclable: Option<u32>) -> LogWriter {
         let buffer = Vec::new();
-        LogWriter { file, recyclable, block_offset: 0, buffer, is_buffered: false, frame: None, failure: None }
+        LogWriter {
+            file,
+            recyclable,
+            block_offset: 0,
+            buffer,
+            is_buffered: false,
+            frame: None,
+            has_records: false,
+            failure: None,
+        }
     }
 
     /// From the first record on, which this has to come before, records are compressed with zstd. The log says so, as soon as
@@ -53,6 +63,11 @@ impl LogWriter {
         self.file.size() + self.buffer.len() as u64
     }
 
+    /// True once a record was added, be it still buffered.
+    pub(crate) fn has_records(&self) -> bool {
+        self.has_records
+    }
+
     /// From now on records stay in memory until [`LogWriter::flush_buffer`], or no longer do.
     pub(crate) fn set_buffered(&mut self, is_buffered: bool) {
         self.is_buffered = is_buffered;
@@ -64,6 +79,7 @@ impl LogWriter {
         if payload.len() > RECORD_BYTES_MAX {
             return Err(exceeded("a log record", payload.len(), RECORD_BYTES_MAX));
         }
+        self.has_records = true;
         match self.frame.take() {
             None => self.encode(payload, false),
             Some(mut frame) => {

@@ -86,7 +86,7 @@ impl WalSet {
             return Err(error);
         }
         if let Some(old) = self.current.take() {
-            self.older.push((self.number, old.size()));
+            self.older.push((self.number, old.file().size()));
         }
         let mut log = LogWriter::new(file, None);
         if self.is_compressed {
@@ -104,14 +104,15 @@ impl WalSet {
     /// Forgets the current log without touching it again: it failed, and nothing in it is needed.
     pub(super) fn abandon(&mut self) {
         if let Some(old) = self.current.take() {
-            self.older.push((self.number, old.size()));
+            // What was buffered never came to the file.
+            self.older.push((self.number, old.file().size()));
         }
         self.has_unsynced = false;
     }
 
     /// True if the current log is as it was made: empty, and whole.
     pub(super) fn is_fresh(&self) -> bool {
-        self.current.as_ref().is_some_and(|log| log.size() == 0 && !log.has_failed())
+        self.current.as_ref().is_some_and(|log| !log.has_records() && !log.has_failed())
     }
 
     fn log(&mut self) -> Result<&mut LogWriter> {

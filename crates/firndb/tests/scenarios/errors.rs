@@ -9,7 +9,7 @@ use firndb::{
     WriteBatch, WriteOptions,
 };
 
-use crate::lab::{Lab, Map, all, contents, eventually, settle};
+use crate::lab::{Lab, Map, all, contents, eventually, fill, manifest_tables, settle};
 
 const EFFECTS: [FaultEffect; 4] =
     [FaultEffect::Eio, FaultEffect::NoSpace, FaultEffect::ShortWrite, FaultEffect::SyncDropsDirty];
@@ -423,4 +423,32 @@ fn work_that_failed_and_is_not_wanted_any_more_is_no_illness() {
     lab.clock.advance(Duration::from_secs(61));
     settle(&db);
     assert_eq!(db.health().state, HealthState::Healthy);
+}
+
+#[test]
+fn what_a_failed_job_could_not_remove_goes_as_soon_as_the_disk_allows() {
+    for is_flush in [true, false] {
+        let lab = Lab::new();
+        let db = lab.open();
+        fill(&db, 50, "first");
+        db.flush().expect("flushed");
+        fill(&db, 50, "second");
+        if !is_flush {
+            db.flush().expect("flushed");
+        }
+        lab.fs.inject(Fault::on(FsOp::Sync, "*.sst", FaultEffect::Eio));
+        lab.fs.inject(Fault::on(FsOp::Remove, "*.sst", FaultEffect::Eio));
+        let failed = if is_flush { db.flush() } else { db.compact_range::<&[u8]>(..) };
+        failed.expect_err("the disk refuses");
+        let (live, _) = manifest_tables(&lab.fs);
+        assert_ne!(lab.tables(), live, "a table was left behind");
+        lab.fs.clear_faults();
+        lab.clock.advance(Duration::from_secs(61));
+        settle(&db);
+        db.compact_range::<&[u8]>(..).expect("compacted");
+        lab.clock.advance(Duration::from_secs(61));
+        settle(&db);
+        lab.assert_disk_is_manifest();
+        db.close().expect("closes");
+    }
 }

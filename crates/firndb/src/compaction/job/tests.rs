@@ -68,7 +68,7 @@ fn add_table(lab: &Lab, level: u32, entries: &[Entry]) {
     let output = job.run(&flush, context.table.into(), None, &everything, &CancelToken::default()).expect("written");
     let number = output.file.expect("it has entries");
     let reached = Reached { last_sequence: None, needed_log: FileNumber(0) };
-    flush::install(&lab.fs, &lab.versions, vec![output], Vec::new(), reached).expect("installed");
+    flush::install(&lab.versions, vec![output], Vec::new(), reached).expect("installed");
     let meta = lab.version().file(number).expect("installed").1.meta.clone();
     let edit =
         VersionEdit { deleted_files: vec![(0, number)], new_files: vec![(level, meta)], ..VersionEdit::default() };

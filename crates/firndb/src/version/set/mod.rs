@@ -382,6 +382,22 @@ impl VersionSet {
         OutputGuard { number, outputs: Arc::clone(&self.outputs) }
     }
 
+    /// Removes files of a job that failed, which no edit ever named. What cannot be removed now is an orphan: the janitor tries
+    /// again.
+    pub(crate) fn remove_outputs<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) {
+        for path in paths {
+            match self.config.fs.remove_file(path) {
+                Err(error) if !error.is_not_found() => {
+                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                    if let Some((kind, number)) = file_name::parse(name) {
+                        self.state.lock().orphans.push((number, kind));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// True if the table or blob file must not be unlinked: the durable MANIFEST names it, or may name it (limbo), or a job is writing
     /// it. Not asked here: whether an older version that names it is still held.
     pub(crate) fn is_protected(&self, number: FileNumber) -> bool {
