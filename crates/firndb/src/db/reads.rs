@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::comparator::KeyOrder;
 use crate::format::entity::Columns;
 use crate::format::key::SequenceNumber;
+use crate::format::prefix::PrefixExtractor;
 use crate::read::ReadOptions;
 use crate::read::get::{Layers, get};
 use crate::read::multi_get::multi_get;
@@ -203,32 +204,34 @@ impl Core {
         pin.set_view(view.number, sequence);
         let runs = (Arc::clone(&view.memtable), view.immutables.clone(), Arc::clone(&view.version));
         let merge = view.config.merge.clone();
+        let prefixes = match options.prefix_same_as_start && !options.total_order_seek {
+            false => None,
+            true => prefixes_of(family)?,
+        };
         let hold = IteratorHold { _view: view, snapshot: options.snapshot.clone(), pin };
-        let mut view = View::new(
+        Ok(View::new(
             runs,
-            merge,
+            (merge, prefixes),
             sequence,
             Arc::clone(&self.tables),
             options,
             Arc::clone(&self.statistics),
             Box::new(hold),
-        );
-        if options.prefix_same_as_start && !options.total_order_seek {
-            keep_prefixes(&mut view, family)?;
-        }
-        Ok(view)
+        ))
     }
 }
 
+/// What cuts the prefixes that a cursor stays among.
 #[cold]
-fn keep_prefixes(view: &mut View, family: &Family) -> Result<()> {
-    let Some(prefixes) = family.options().prefix_extractor else { return Ok(()) };
-    if let KeyOrder::Custom(comparator) = view.order() {
-        let name = comparator.name();
-        let words =
-            format!("prefix_same_as_start under the comparator {name:?}: which keys have a prefix is not known");
-        return Err(Error::new(ErrorKind::NotSupported, words));
+fn prefixes_of(family: &Family) -> Result<Option<PrefixExtractor>> {
+    let prefixes = family.options().prefix_extractor;
+    match &family.state.config.order {
+        KeyOrder::Custom(comparator) if prefixes.is_some() => {
+            let name = comparator.name();
+            let words =
+                format!("prefix_same_as_start under the comparator {name:?}: which keys have a prefix is not known");
+            Err(Error::new(ErrorKind::NotSupported, words))
+        }
+        _ => Ok(prefixes),
     }
-    view.keep_prefixes(prefixes);
-    Ok(())
 }

@@ -203,7 +203,7 @@ impl Fixture {
         let tables = Arc::clone(&self.tables);
         View::new(
             acquired,
-            self.merge.clone(),
+            (self.merge.clone(), None),
             SequenceNumber(sequence),
             tables,
             options,

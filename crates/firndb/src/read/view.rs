@@ -116,7 +116,7 @@ impl View {
     #[inline]
     pub(crate) fn new(
         (memtable, immutables, version): (Arc<MemTable>, Vec<Arc<MemTable>>, Arc<Version>),
-        merge: Option<Arc<MergeRule>>,
+        (merge, prefixes): (Option<Arc<MergeRule>>, Option<PrefixExtractor>),
         sequence: SequenceNumber,
         tables: Arc<TableCache>,
         options: &ReadOptions,
@@ -134,7 +134,7 @@ impl View {
             tables,
             table_options: table_options(options),
             bounds: bounds_of(options),
-            prefixes: None,
+            prefixes,
             statistics,
             seeks: 0,
             steps_forward: 0,
@@ -155,8 +155,8 @@ impl View {
         self.ousting.load(Ordering::Relaxed)
     }
 
-    /// Keeps a cursor among the keys with the prefix of the one that it was sent to.
-    pub(crate) fn keep_prefixes(&mut self, prefixes: PrefixExtractor) {
+    #[cfg(test)]
+    pub(super) fn keep_prefixes(&mut self, prefixes: PrefixExtractor) {
         self.prefixes = Some(prefixes);
     }
 

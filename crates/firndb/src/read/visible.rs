@@ -82,7 +82,7 @@ pub(crate) struct VisibleIter<R: InternalIterator> {
     /// Backward, or merged: the value that is shown.
     saved_value: Slice,
     /// The entity that the saved value is the default column of.
-    saved_entity: Option<Slice>,
+    saved_entity: Option<Box<Slice>>,
     /// Seek keys are built here.
     target: Vec<u8>,
     failed: Option<Error>,
@@ -540,7 +540,7 @@ impl<R: Run> VisibleIter<R> {
     fn save_fetched(&mut self, kind: ValueKind, value: Slice) -> Result<()> {
         (self.saved_value, self.saved_entity) = match (kind, &self.blobs) {
             (ValueKind::BlobIndex, Some(blobs)) => (blobs.value(&self.saved_key, &value)?, None),
-            (ValueKind::WideColumnEntity, _) => (Slice::copied(default_column(&value)?), Some(value)),
+            (ValueKind::WideColumnEntity, _) => (Slice::copied(default_column(&value)?), Some(Box::new(value))),
             _ => return Err(kind.unsupported()),
         };
         Ok(())
@@ -601,7 +601,7 @@ impl<R: Run> VisibleIter<R> {
         let base = has_base.then_some(&self.saved_value[..]);
         let merged = self.operands.merged(self.merge.as_deref(), &self.saved_key, base)?;
         if let Some(entity) = &self.saved_entity {
-            self.saved_entity = Some(Slice::from(with_default_column(entity, &merged)?));
+            self.saved_entity = Some(Box::new(Slice::from(with_default_column(entity, &merged)?)));
         }
         self.saved_value = Slice::copied(&merged);
         self.operands.clear();

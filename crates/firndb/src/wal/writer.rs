@@ -25,8 +25,8 @@ pub(crate) struct LogWriter {
     block_offset: usize,
     buffer: Vec<u8>,
     is_buffered: bool,
-    /// Records are compressed, each one a zstd frame, in this buffer.
-    frame: Option<Vec<u8>>,
+    /// Records are compressed, each one a zstd frame.
+    is_compressed: bool,
     has_records: bool,
     failure: Option<Error>,
 }
@@ -41,7 +41,7 @@ impl LogWriter {
             block_offset: 0,
             buffer,
             is_buffered: false,
-            frame: None,
+            is_compressed: false,
             has_records: false,
             failure: None,
         }
@@ -50,8 +50,13 @@ impl LogWriter {
     /// From the first record on, which this has to come before, records are compressed with zstd. The log says so, as soon as
     /// it has a record.
     pub(crate) fn compress(&mut self) {
-        self.encode_fragment(kind::SET_COMPRESSION, &u32::from(Compression::Zstd.to_byte()).to_le_bytes(), false);
-        self.frame = Some(Vec::new());
+        // It has the legacy form in every log.
+        let number = self.recyclable.take();
+        let codec = u32::from(Compression::Zstd.to_byte()).to_le_bytes();
+        self.encode_fragment(kind::SET_COMPRESSION, &codec);
+        self.block_offset += LEGACY_HEADER_LEN + codec.len();
+        self.recyclable = number;
+        self.is_compressed = true;
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn WritableFile> {
@@ -80,21 +85,23 @@ impl LogWriter {
             return Err(exceeded("a log record", payload.len(), RECORD_BYTES_MAX));
         }
         self.has_records = true;
-        match self.frame.take() {
-            None => self.encode(payload, false),
-            Some(mut frame) => {
-                let compressed = compress_frame(payload, &mut frame).and_then(|()| match frame.len() {
-                    len if len > RECORD_BYTES_MAX => Err(exceeded("a compressed log record", len, RECORD_BYTES_MAX)),
-                    _ => Ok(()),
-                });
-                if compressed.is_ok() {
-                    self.encode(&frame, true);
-                }
-                self.frame = Some(frame);
-                compressed?;
-            }
+        if self.is_compressed {
+            self.encode_compressed(payload)?;
+        } else {
+            self.encode(payload);
         }
         if self.is_buffered { Ok(()) } else { self.flush_buffer() }
+    }
+
+    #[cold]
+    fn encode_compressed(&mut self, payload: &[u8]) -> Result<()> {
+        let mut frame = Vec::new();
+        compress_frame(payload, &mut frame)?;
+        if frame.len() > RECORD_BYTES_MAX {
+            return Err(exceeded("a compressed log record", frame.len(), RECORD_BYTES_MAX));
+        }
+        self.encode(&frame);
+        Ok(())
     }
 
     /// Hands buffered records to the operating system.
@@ -128,7 +135,7 @@ impl LogWriter {
         }
     }
 
-    fn encode(&mut self, mut payload: &[u8], is_frame: bool) {
+    fn encode(&mut self, mut payload: &[u8]) {
         let header_len = if self.recyclable.is_some() { RECYCLABLE_HEADER_LEN } else { LEGACY_HEADER_LEN };
         let mut is_first = true;
         loop {
@@ -140,7 +147,7 @@ impl LogWriter {
             }
             let room = match left - header_len {
                 // RocksDB 7.8 takes a fragment of a frame for the one before it if both begin at the same place of a block.
-                room if is_frame && self.block_offset == 0 && payload.len() > room => room / 2,
+                room if self.is_compressed && self.block_offset == 0 && payload.len() > room => room / 2,
                 room => room,
             };
             let (fragment, rest) = payload.split_at(payload.len().min(room));
@@ -150,7 +157,8 @@ impl LogWriter {
                 (false, false) => kind::MIDDLE,
                 (false, true) => kind::LAST,
             };
-            self.encode_fragment(kind, fragment, self.recyclable.is_some());
+            self.encode_fragment(kind, fragment);
+            self.block_offset += header_len + fragment.len();
             payload = rest;
             is_first = false;
             if rest.is_empty() {
@@ -159,10 +167,10 @@ impl LogWriter {
         }
     }
 
-    fn encode_fragment(&mut self, kind: u8, fragment: &[u8], is_recyclable: bool) {
+    fn encode_fragment(&mut self, kind: u8, fragment: &[u8]) {
         // A fragment is shorter than a block, so its length fits.
         let length = (fragment.len() as u16).to_le_bytes();
-        let number = self.recyclable.filter(|_| is_recyclable).map(u32::to_le_bytes);
+        let number = self.recyclable.map(u32::to_le_bytes);
         let kind = if number.is_some() { kind + kind::TO_RECYCLABLE } else { kind };
         let number: &[u8] = number.as_ref().map_or(&[], |bytes| bytes);
         let crc = mask(crc32c_parts(&[&[kind], number, fragment]));
@@ -171,6 +179,5 @@ impl LogWriter {
         self.buffer.push(kind);
         self.buffer.extend_from_slice(number);
         self.buffer.extend_from_slice(fragment);
-        self.block_offset += LEGACY_HEADER_LEN + number.len() + fragment.len();
     }
 }
