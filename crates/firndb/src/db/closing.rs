@@ -13,7 +13,7 @@ use std::thread::ThreadId;
 
 use crate::error::Result;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, yield_now};
 
 /// Whoever closes, one at a time: others wait for the end, since who hears of it may open the directory again.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Closing {
         fence(Ordering::SeqCst);
         while self.is_deciding.load(Ordering::Acquire) {
             check()?;
-            std::thread::yield_now();
+            yield_now();
         }
         Ok(())
     }
@@ -69,5 +69,33 @@ impl Drop for ClosingGuard<'_> {
     fn drop(&mut self) {
         // Before the lock goes, which is dropped after this.
         *self.by.lock() = None;
+    }
+}
+
+#[cfg(all(test, loom))]
+mod tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    #[test]
+    fn loom_a_reader_that_begins_is_seen_and_one_that_is_not_seen_may_not_begin() {
+        loom::model(|| {
+            let closing = Arc::new((Closing::default(), AtomicBool::new(false), AtomicBool::new(false)));
+            let reader = {
+                let closing = Arc::clone(&closing);
+                loom::thread::spawn(move || {
+                    let (closing, is_pinned, is_closed) = &*closing;
+                    is_pinned.store(true, Ordering::Relaxed);
+                    closing.await_decision(|| Ok(())).expect("no other process");
+                    !is_closed.load(Ordering::Relaxed)
+                })
+            };
+            let (closing, is_pinned, is_closed) = &*closing;
+            let is_unread = || !is_pinned.load(Ordering::Relaxed);
+            let has_closed = closing.decide(is_unread, || is_closed.store(true, Ordering::Relaxed));
+            let has_begun = reader.join().expect("no panic");
+            assert!(!(has_closed && has_begun), "closed under a reader");
+            assert!(has_closed || has_begun, "the one waited for the other for nothing");
+        });
     }
 }
